@@ -1,0 +1,524 @@
+import type { Clock } from '../../base/clock.ts';
+import { delay } from '../../base/clock.ts';
+import { assert } from '../../base/errors.ts';
+import { seededRandom } from '../../base/random.ts';
+import type { IsoMessage } from '../../switch/iso8583/codec.ts';
+import type { AcquirerCard } from './cards.ts';
+import { openConnection } from './connection.ts';
+import type { AcquirerConnection, Stray } from './connection.ts';
+import { journalFieldsOf, JournalWriter } from './journal.ts';
+import type { Mix } from './load-mix.ts';
+import { LoadPlan, repeatOf, undecidedCodes } from './load-plan.ts';
+import type { PlannedRequest } from './load-plan.ts';
+import { isApproval, LoadCounts } from './load-summary.ts';
+import type { LoadSummary } from './load-summary.ts';
+import { CommandFailure } from './usage.ts';
+import type { Target } from './usage.ts';
+
+export interface LoadOptions {
+  readonly targets: readonly Target[];
+  /** Over all targets, which take turns. Each connection has its own terminal. */
+  readonly connections: number;
+  readonly cards: readonly AcquirerCard[];
+  /** For the journal: which file the card lines refer to. */
+  readonly cardFile: string;
+  readonly mix: Mix;
+  /** `rate`: an open loop, requests per second whatever the answers do. `max`: a closed loop. */
+  readonly pace:
+    | { readonly kind: 'rate'; readonly perSecond: number }
+    | { readonly kind: 'max'; readonly inFlight: number };
+  /** New requests end at the first of these that is given; one must be. */
+  readonly durationMs?: number;
+  readonly count?: number;
+  readonly seed: number;
+  /** Undefined: no journal. */
+  readonly journalFile: string | undefined;
+  /** An attempt without an answer in this time is repeated at another node. */
+  readonly requestTimeoutMs: number;
+  /** A request without an answer in this time since it was first sent is given up. */
+  readonly giveUpMs: number;
+  /** Whether a request that was given up and may have been approved is reversed by 0420. */
+  readonly reverseUnanswered: boolean;
+  /** How long an interrupted load waits for the answers in flight. */
+  readonly drainMs?: number;
+  readonly clock: Clock;
+  /** Ends the load early: nothing new is sent. */
+  readonly signal?: AbortSignal;
+  /** Called each second of `clock`. */
+  readonly onProgress?: (counts: LoadCounts, elapsedMs: number) => void;
+}
+
+/**
+ * Runs an acquirer against the switch and says what came of it. Rejects with CommandFailure when no target can be
+ * reached at the start or the journal cannot be written; everything after that is in the summary.
+ */
+export function runLoad(options: LoadOptions): Promise<LoadSummary> {
+  return new LoadRun(options).run();
+}
+
+/** One connection's place: when its connection is lost, it opens another to the same node. */
+interface Lane {
+  readonly index: number;
+  readonly target: Target;
+  connection: AcquirerConnection | undefined;
+  /** Before the next try to connect. */
+  waitMs: number;
+}
+
+interface Decision {
+  readonly responseCode: string;
+  readonly authorizationCode: string;
+}
+
+/** A request on its way. */
+interface Journey {
+  readonly id: string;
+  readonly request: PlannedRequest;
+  readonly startedMs: number;
+  attempts: number;
+}
+
+const tickMs = 1;
+const progressMs = 1_000;
+const drainDefaultMs = 5_000;
+const reconnectFirstMs = 50;
+const reconnectMostMs = 1_000;
+const waitForLaneMs = 20;
+const disagreementsKept = 100_000;
+/** DE 2, 3, 4, 7, 11, 37, 41, 42, 49 come back as they were sent. */
+const echoedFields: readonly number[] = [2, 3, 4, 7, 11, 37, 41, 42, 49];
+
+class LoadRun {
+  readonly #options: LoadOptions;
+  readonly #clock: Clock;
+  readonly #plan: LoadPlan;
+  readonly #counts = new LoadCounts();
+  readonly #journal: JournalWriter | undefined;
+  readonly #run: string;
+  readonly #lanes: readonly Lane[];
+  readonly #times: Times;
+  /** Decisions that a repeat or a late answer can still be held against, by duplicate key. Bounded. */
+  readonly #watched = new Map<string, { readonly id: string; readonly decision: Decision | undefined }>();
+  readonly #decisions = new WeakMap<PlannedRequest, Decision>();
+  #nextLane = 0;
+  #active = 0;
+  #sending = true;
+  /** No attempt is begun any more. */
+  #ending = false;
+  #interrupted = false;
+  #idle: (() => void) | undefined;
+
+  constructor(options: LoadOptions) {
+    const { clock, seed, connections, targets } = options;
+    assert(targets.length > 0 && connections > 0, 'a load has connections');
+    assert(options.durationMs !== undefined || options.count !== undefined, 'a load ends');
+    this.#options = options;
+    this.#clock = clock;
+    this.#times = new Times(clock);
+    this.#run = `${clock.wallMs().toString(36)}.${seed.toString(36)}`;
+    this.#plan = new LoadPlan({
+      cards: options.cards,
+      mix: options.mix,
+      terminals: connections,
+      seed,
+      random: seededRandom(seed),
+      clock,
+    });
+    this.#lanes = Array.from({ length: connections }, (_, index) => {
+      const target = targets[index % targets.length];
+      assert(target !== undefined, 'a load has targets');
+      return { index, target, connection: undefined, waitMs: reconnectFirstMs };
+    });
+    this.#journal = options.journalFile === undefined ? undefined : new JournalWriter(options.journalFile);
+  }
+
+  async run(): Promise<LoadSummary> {
+    const { seed, signal, journalFile, cardFile } = this.#options;
+    try {
+      await this.#connectAll();
+      const startedAt = this.#times.now();
+      this.#journal?.append({ kind: 'run', run: this.#run, startedAt, seed, cardFile });
+      const startedMs = this.#clock.monotonicMs();
+      const progress = this.#reportProgress(startedMs);
+      const stop = (): void => {
+        this.#interrupted = true;
+        this.#sending = false;
+      };
+      signal?.addEventListener('abort', stop);
+      if (signal?.aborted === true) stop();
+      await this.#send(startedMs);
+      await this.#drain();
+      const durationMs = this.#clock.monotonicMs() - startedMs;
+      signal?.removeEventListener('abort', stop);
+      progress.cancel();
+      const { requests, answers } = this.#counts;
+      this.#journal?.append({ kind: 'end', run: this.#run, at: this.#times.now(), requests, answers });
+      this.#journal?.flush();
+      return this.#counts.summary({ seed, startedAt, durationMs, interrupted: this.#interrupted, journal: journalFile });
+    } finally {
+      this.#ending = true;
+      for (const { connection } of this.#lanes) connection?.destroy();
+      this.#journal?.close();
+    }
+  }
+
+  // ---- pace ----------------------------------------------------------------------------------------------------------
+
+  async #send(startedMs: number): Promise<void> {
+    const { pace, durationMs = Infinity, count = Infinity, signal } = this.#options;
+    const over = (): boolean =>
+      !this.#sending ||
+      this.#counts.requests - this.#counts.reversalsOfUnanswered >= count ||
+      this.#clock.monotonicMs() - startedMs >= durationMs ||
+      this.#journal?.failure !== undefined;
+    if (pace.kind === 'max') {
+      const stopTimers: (() => void)[] = [];
+      await new Promise<void>((resolve) => {
+        const fill = (): void => {
+          while (this.#active < pace.inFlight && !over()) {
+            const lane = this.#freeLane(undefined);
+            if (lane === undefined) break;
+            this.#start(this.#plan.next(lane.index), lane);
+          }
+          if (over()) {
+            this.#refill = undefined;
+            resolve();
+          } else if (this.#active === 0) {
+            this.#clock.after(tickMs, fill);
+          }
+        };
+        this.#refill = fill;
+        // Ends an idle closed loop too: one whose every lane is congested or gone.
+        signal?.addEventListener('abort', fill, { once: true });
+        const end = Number.isFinite(durationMs) ? this.#clock.after(durationMs, fill) : undefined;
+        stopTimers.push(() => {
+          signal?.removeEventListener('abort', fill);
+          end?.cancel();
+        });
+        fill();
+      });
+      for (const stop of stopTimers) stop();
+    } else {
+      for (let begun = 0; !over(); ) {
+        const elapsedMs = this.#clock.monotonicMs() - startedMs;
+        const due = Math.min(count, Math.floor((elapsedMs * pace.perSecond) / 1_000) + 1);
+        if (begun < due) {
+          const lateMs = elapsedMs - (begun * 1_000) / pace.perSecond;
+          this.#counts.generatorLateMs = Math.max(this.#counts.generatorLateMs, lateMs);
+        }
+        while (begun < due) {
+          const lane = this.#freeLane(undefined);
+          const terminal = lane?.index ?? begun % this.#lanes.length;
+          this.#start(this.#plan.next(terminal), lane);
+          begun += 1;
+        }
+        if (!over()) await delay(this.#clock, tickMs);
+      }
+    }
+    this.#sending = false;
+  }
+
+  /** Called when a request is done: a closed loop begins the next one. */
+  #refill: (() => void) | undefined;
+
+  #start(request: PlannedRequest, lane: Lane | undefined): void {
+    this.#counts.started(request.operation);
+    this.#active += 1;
+    const startedMs = this.#clock.monotonicMs();
+    const journey: Journey = { id: `${this.#run}-${request.sequence}`, request, startedMs, attempts: 0 };
+    void this.#travel(journey, lane).then(() => {
+      this.#active -= 1;
+      this.#refill?.();
+      if (this.#active === 0) this.#idle?.();
+    });
+  }
+
+  /** Waits for what is in flight; an interrupted load waits for a limited time. */
+  async #drain(): Promise<void> {
+    if (this.#active === 0) return;
+    const { drainMs = drainDefaultMs, signal } = this.#options;
+    let timer = { cancel: (): void => undefined };
+    let cut = (): void => undefined;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+      cut = (): void => {
+        timer = this.#clock.after(drainMs, () => {
+          this.#ending = true;
+          for (const { connection } of this.#lanes) connection?.destroy();
+        });
+      };
+      if (signal?.aborted === true) cut();
+      else signal?.addEventListener('abort', cut, { once: true });
+    });
+    signal?.removeEventListener('abort', cut);
+    timer.cancel();
+  }
+
+  // ---- one request -----------------------------------------------------------------------------------------------------
+
+  /** Sends the request until it is answered or given up; from the second attempt on as a repeat, at another node. */
+  async #travel(journey: Journey, firstLane: Lane | undefined): Promise<void> {
+    const { request, startedMs } = journey;
+    let lane = firstLane;
+    let lastNode: string | undefined;
+    for (;;) {
+      lane ??= this.#freeLane(lastNode);
+      if (lane?.connection !== undefined && !this.#ending) {
+        const sent = await this.#attempt(journey, lane, lane.connection);
+        if (sent === 'done') return;
+        if (sent === 'sent') lastNode = lane.target.name;
+      } else if (!this.#ending) {
+        await delay(this.#clock, waitForLaneMs);
+      }
+      lane = undefined;
+      if (this.#ending || this.#journal?.failure !== undefined || this.#clock.monotonicMs() - startedMs >= this.#options.giveUpMs) break;
+    }
+    this.#counts.unanswered += 1;
+    this.#journal?.append({ kind: 'unanswered', id: journey.id, at: this.#times.now() });
+    this.#plan.learned(request, { kind: 'undecided' });
+    if (journey.attempts > 0 && this.#options.reverseUnanswered && !this.#ending) {
+      const reversal = this.#plan.reversalOfUnanswered(request);
+      if (reversal !== undefined) {
+        this.#counts.reversalsOfUnanswered += 1;
+        this.#start(reversal, undefined);
+      }
+    }
+  }
+
+  async #attempt(journey: Journey, lane: Lane, connection: AcquirerConnection): Promise<'done' | 'sent' | 'not-sent'> {
+    const { request, id, startedMs } = journey;
+    const { name: node } = lane.target;
+    const message = journey.attempts === 0 ? request.message : { ...request.message, mti: repeatOf(request.message.mti) };
+    const attempt = journey.attempts + 1;
+    if (!connection.isOpen) return 'not-sent';
+    this.#journal?.append({
+      kind: 'request',
+      id,
+      attempt,
+      operation: request.operation,
+      mti: message.mti,
+      node,
+      sentAt: this.#times.now(),
+      card: request.card?.line ?? 0,
+      pan: request.card?.masked ?? '',
+      fields: journalFieldsOf(message),
+    });
+    journey.attempts = attempt;
+    if (attempt > 1) this.#counts.repeats += 1;
+    const outcome = await connection.request(message);
+    switch (outcome.kind) {
+      case 'answered':
+        this.#journalAnswer(id, attempt, node, outcome.message, false);
+        this.#answered(journey, message, outcome.message, node, this.#clock.monotonicMs() - startedMs);
+        return 'done';
+      case 'timeout':
+      case 'connection-lost':
+        this.#counts.attemptFailed(outcome.kind);
+        this.#watch(watchKey(request.message), { id, decision: undefined });
+        this.#journal?.append({ kind: 'failure', id, attempt, node, at: this.#times.now(), reason: outcome.kind });
+        return 'sent';
+      case 'unpackable':
+        throw new Error(`broken invariant: the load packs its own messages: ${outcome.error.message}`);
+    }
+  }
+
+  #answered(journey: Journey, sent: IsoMessage, answer: IsoMessage, node: string, latencyMs: number): void {
+    const { request, id } = journey;
+    const responseCode = textOf(answer, 39);
+    const authorizationCode = textOf(answer, 38);
+    this.#counts.answered(request.message.mti, responseCode, node, latencyMs);
+    for (const fault of echoFaults(sent, answer)) this.#counts.fault('wrongEcho', `${fault} in the answer to ${id}`);
+    const decision = { responseCode, authorizationCode };
+    if (journey.attempts > 1) {
+      const key = watchKey(request.message);
+      this.#holdAgainst(key, id, decision);
+      this.#watch(key, { id, decision });
+    }
+    if (request.operation === 'repeat' && request.original !== undefined) {
+      const before = this.#decisions.get(request.original);
+      if (before !== undefined && contradicts(before, decision)) {
+        this.#counts.fault('contradicting', `${id} repeats a request answered ${before.responseCode}, and was answered ${responseCode}`);
+      }
+    } else {
+      this.#decisions.set(request, decision);
+    }
+    this.#plan.learned(request, { kind: 'answered', responseCode, authorizationCode });
+  }
+
+  #watch(key: string, watched: { readonly id: string; readonly decision: Decision | undefined }): void {
+    if (watched.decision === undefined && this.#watched.has(key)) return;
+    this.#watched.set(key, watched);
+    if (this.#watched.size <= disagreementsKept) return;
+    for (const oldest of this.#watched.keys()) {
+      this.#watched.delete(oldest);
+      return;
+    }
+  }
+
+  #holdAgainst(key: string, id: string, decision: Decision): void {
+    const before = this.#watched.get(key)?.decision;
+    if (before !== undefined && contradicts(before, decision)) {
+      this.#counts.fault('contradicting', `${id} was answered ${before.responseCode} and ${decision.responseCode}`);
+    }
+  }
+
+  #journalAnswer(id: string, attempt: number, node: string, answer: IsoMessage, late: boolean): void {
+    this.#journal?.append({
+      kind: 'answer',
+      id,
+      attempt,
+      mti: answer.mti,
+      node,
+      answeredAt: this.#times.now(),
+      ...(late ? { late } : {}),
+      fields: journalFieldsOf(answer),
+    });
+  }
+
+  #stray(stray: Stray, node: string): void {
+    if (stray.kind === 'undecodable') {
+      this.#counts.fault('undecodable', `${stray.error.message}, from ${node}`);
+      return;
+    }
+    const { message } = stray;
+    const key = watchKey(message);
+    const watched = this.#watched.get(key);
+    // A request with several attempts may get an answer to each, wherever they were sent.
+    if (watched === undefined) {
+      const kind = stray.kind === 'late' ? 'unknown' : stray.kind;
+      this.#counts.fault(kind, `mti ${message.mti}, STAN ${textOf(message, 11)}, terminal ${textOf(message, 41)}, from ${node}`);
+      return;
+    }
+    this.#counts.unexpected.late += 1;
+    const decision = { responseCode: textOf(message, 39), authorizationCode: textOf(message, 38) };
+    this.#holdAgainst(key, watched.id, decision);
+    if (watched.decision === undefined) this.#watched.set(key, { id: watched.id, decision });
+    this.#journalAnswer(watched.id, 0, node, message, true);
+  }
+
+  // ---- connections -----------------------------------------------------------------------------------------------------
+
+  async #connectAll(): Promise<void> {
+    const reasons = await Promise.all(this.#lanes.map((lane) => this.#connect(lane)));
+    if (reasons.some((reason) => reason === undefined)) return;
+    const where = this.#options.targets.map(({ name, endpoint }) => `${name} (${endpoint.host}:${endpoint.port})`);
+    throw new CommandFailure(`no node can be reached: ${where.join(', ')}: ${reasons[0] ?? ''}`);
+  }
+
+  /** Opens the lane's connection, and keeps doing so whenever it is lost. Why the first try failed, if it did. */
+  async #connect(lane: Lane): Promise<string | undefined> {
+    const opened = await openConnection({
+      endpoint: lane.target.endpoint,
+      clock: this.#clock,
+      requestTimeoutMs: this.#options.requestTimeoutMs,
+      onStray: (stray) => {
+        this.#stray(stray, lane.target.name);
+      },
+      beforeWrite: () => this.#journal?.flush(),
+    });
+    if (opened.kind === 'connected') {
+      lane.connection = opened.connection;
+      if (this.#ending) opened.connection.destroy();
+      void opened.connection.closed.then(() => {
+        lane.connection = undefined;
+        lane.waitMs = reconnectFirstMs;
+        this.#reconnect(lane);
+      });
+      return undefined;
+    }
+    this.#reconnect(lane);
+    return opened.reason;
+  }
+
+  #reconnect(lane: Lane): void {
+    if (this.#ending) return;
+    this.#clock.after(lane.waitMs, () => {
+      if (!this.#ending) void this.#connect(lane);
+    });
+    lane.waitMs = Math.min(2 * lane.waitMs, reconnectMostMs);
+  }
+
+  /** The next open lane that takes more, preferably at another node than `notNode`. */
+  #freeLane(notNode: string | undefined): Lane | undefined {
+    let second: Lane | undefined;
+    for (let step = 0; step < this.#lanes.length; step++) {
+      const lane = this.#lanes[(this.#nextLane + step) % this.#lanes.length];
+      if (lane?.connection?.isOpen !== true || lane.connection.congested) continue;
+      if (lane.target.name === notNode) {
+        second ??= lane;
+        continue;
+      }
+      this.#nextLane = (this.#nextLane + step + 1) % this.#lanes.length;
+      return lane;
+    }
+    return second;
+  }
+
+  #reportProgress(startedMs: number): { cancel(): void } {
+    const { onProgress } = this.#options;
+    let timer = { cancel: (): void => undefined };
+    if (onProgress === undefined) return timer;
+    const report = (): void => {
+      onProgress(this.#counts, this.#clock.monotonicMs() - startedMs);
+      this.#counts.recentLatency.reset();
+      timer = this.#clock.after(progressMs, report);
+    };
+    timer = this.#clock.after(progressMs, report);
+    return { cancel: () => { timer.cancel(); } };
+  }
+}
+
+/** What is wrong with an answer's MTI, DE 38, DE 39 and echo, in words without content. */
+function echoFaults(sent: IsoMessage, answer: IsoMessage): readonly string[] {
+  const faults: string[] = [];
+  if (answer.mti !== `${sent.mti.slice(0, 2)}${Number(sent.mti[2]) + 1}0`) faults.push(`mti ${answer.mti}`);
+  const responseCode = textOf(answer, 39);
+  if (responseCode === '') faults.push('no DE 39');
+  for (const field of echoedFields) {
+    const before = sent.fields.get(field);
+    if (before === undefined || answer.fields.get(field) === before) continue;
+    // An approval in part has the approved amount in DE 4.
+    if (field === 4 && responseCode === '10') continue;
+    faults.push(`DE ${field}${answer.fields.has(field) ? ' is another' : ' is missing'}`);
+  }
+  const request = sent.mti.startsWith('010') || sent.mti.startsWith('020');
+  if (request && isApproval(responseCode) && !answer.fields.has(38)) faults.push('no DE 38 in an approval');
+  return faults;
+}
+
+/** Two answers to one request that cannot both be right; an answer that nobody decided contradicts nothing. */
+function contradicts(before: Decision, after: Decision): boolean {
+  if (undecidedCodes.has(before.responseCode) || undecidedCodes.has(after.responseCode)) return false;
+  return before.responseCode !== after.responseCode || before.authorizationCode !== after.authorizationCode;
+}
+
+/** Terminal, STAN, DE 7 and the exchange: the same for a request, its repeats and its answers. */
+function watchKey(message: IsoMessage): string {
+  const exchange = `${message.mti.slice(0, 2)}${Number(message.mti[2]) & ~1}`;
+  return `${exchange}|${textOf(message, 41)}|${textOf(message, 11)}|${textOf(message, 7)}`;
+}
+
+function textOf(message: IsoMessage, field: number): string {
+  const value = message.fields.get(field);
+  return typeof value === 'string' ? value : '';
+}
+
+/** ISO 8601 of the present millisecond, made once for each. */
+class Times {
+  readonly #clock: Clock;
+  #wallMs = -1;
+  #text = '';
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  now(): string {
+    const wallMs = Math.floor(this.#clock.wallMs());
+    if (wallMs !== this.#wallMs) {
+      this.#wallMs = wallMs;
+      this.#text = new Date(wallMs).toISOString();
+    }
+    return this.#text;
+  }
+}

@@ -1,0 +1,29 @@
+/** What a person sees when the cluster is ready. */
+export interface ClusterOverview {
+  readonly nodes: readonly {
+    readonly id: string;
+    readonly site: string;
+    /** `host:port` for ISO 8583. */
+    readonly acquirer: string;
+    /** Groups or ranges that the node decides for now. */
+    readonly owns: readonly string[];
+  }[];
+  /** Complete commands for a second terminal. */
+  readonly tryIt: readonly string[];
+}
+
+export function formatOverview(overview: ClusterOverview): string {
+  const rows = [
+    ['node', 'site', 'ISO 8583', 'owns'],
+    ...overview.nodes.map((node) => [node.id, node.site, node.acquirer, node.owns.join(', ') || '-']),
+  ];
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  const table = rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+  const commands = overview.tryIt.map((command) => `  ${command}`);
+  return ['', ...table, '', 'Try in a second terminal:', ...commands, ''].join('\n');
+}

@@ -1,0 +1,148 @@
+import type { Clock } from '../../base/clock.ts';
+import { delay } from '../../base/clock.ts';
+import { SwitchError } from '../../base/errors.ts';
+import { configGroup } from '../../base/identifiers.ts';
+import type { Topology } from '../../base/topology.ts';
+import { validateConfiguration, type Configuration } from '../../config-db/configuration.ts';
+import { readConfiguration } from '../../config-db/configuration-fold.ts';
+import {
+  configurationTables,
+  encodeConfigurationChange,
+  formatProblem,
+  keyColumnsOf,
+  toSqlRow,
+  type ConfigurationChange,
+  type ConfigurationTable,
+} from '../../config-db/rows.ts';
+import { encodeBody, type ConfigurationRowChange } from '../../store/entry.ts';
+import type { Groups } from './groups.ts';
+
+/**
+ * Where changes of the configuration are entered: on the node that leads `config`. One change at a time is checked
+ * against everything before it, appended, and awaited until it is committed and applied here.
+ */
+export class ConfigurationDesk {
+  readonly #groups: Groups;
+  readonly #topology: Topology;
+  readonly #clock: Clock;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(groups: Groups, topology: Topology, clock: Clock) {
+    this.#groups = groups;
+    this.#topology = topology;
+    this.#clock = clock;
+  }
+
+  /** The log index of the change; 0 when every row is as given already. Throws CONFIGURATION_REFUSED. */
+  enter(changes: readonly ConfigurationChange[], by: string, origin: string): Promise<number> {
+    const entered = this.#turn.then(() => this.#enter(changes, by, origin));
+    this.#turn = entered.catch(() => undefined);
+    return entered;
+  }
+
+  async #enter(changes: readonly ConfigurationChange[], by: string, origin: string): Promise<number> {
+    const hosted = this.#groups.hosted.get(configGroup);
+    if (hosted?.replica.raft.role !== 'leader') {
+      throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
+    }
+    // A change of an earlier term may still be on its way into the fold: it counts too.
+    await this.#whenApplied(hosted.replica.log.last.index);
+    const before = readConfiguration(hosted.reader.database);
+    const real = changes.filter((change) => changesSomething(before, change));
+    if (real.length === 0) return 0;
+    refuseMoves(before, real);
+    const after = applyChanges(before, real);
+    const problems = validateConfiguration(after, this.#topology);
+    if (problems.length > 0) {
+      throw new SwitchError('CONFIGURATION_REFUSED', problems.map(formatProblem).join('; '));
+    }
+    const body = encodeBody({
+      kind: 'configuration',
+      at: this.#clock.wallMs(),
+      by,
+      origin,
+      changes: real.map((change) => JSON.parse(encodeConfigurationChange(change)) as ConfigurationRowChange),
+    });
+    const index = hosted.replica.propose([body]);
+    if (index === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
+    await this.#whenApplied(index);
+    return index;
+  }
+
+  async #whenApplied(index: number): Promise<void> {
+    const deadline = this.#clock.monotonicMs() + 5000;
+    while ((this.#groups.hosted.get(configGroup)?.replica.applied ?? 0) < index) {
+      if (this.#clock.monotonicMs() > deadline) {
+        throw new SwitchError(
+          'OWNER_UNREACHABLE',
+          'the configuration has no majority: whether the change is in is open until it has one; enter it again then',
+        );
+      }
+      await delay(this.#clock, 10);
+    }
+  }
+}
+
+function keyOf(table: ConfigurationTable, row: Readonly<Record<string, unknown>>): string {
+  return keyColumnsOf(table)
+    .map((column) => String(row[column]))
+    .join(' ');
+}
+
+function rowsByKey(configuration: Configuration, table: ConfigurationTable): Map<string, Record<string, unknown>> {
+  return new Map(
+    configuration[table].map((row) => {
+      const values = toSqlRow(row);
+      return [keyOf(table, values), values];
+    }),
+  );
+}
+
+function changesSomething(before: Configuration, change: ConfigurationChange): boolean {
+  const content = change.operation === 'put' ? toSqlRow(change.row) : toSqlRow(change.key as never);
+  const known = rowsByKey(before, change.table).get(keyOf(change.table, content));
+  if (change.operation === 'delete') return known !== undefined;
+  return known === undefined || Object.entries(content).some(([column, value]) => known[column] !== value);
+}
+
+/** Cards do not move between groups or owners in this release: that needs the hand-over of R12. */
+function refuseMoves(before: Configuration, changes: readonly ConfigurationChange[]): void {
+  const problems = changes.flatMap((change) => {
+    if (change.table === 'failover_map') {
+      const group = change.operation === 'put' ? change.row.group_id : change.key.group_id;
+      return before.failover_map.some((row) => row.group_id === group)
+        ? [`failover_map ${group}: the order of a group with cards cannot be changed yet`]
+        : [];
+    }
+    if (change.table !== 'pan_range' || before.pan_range.length === 0) return [];
+    const prefix = change.operation === 'put' ? change.row.prefix : change.key.prefix;
+    const known = before.pan_range.find((row) => row.prefix === prefix);
+    if (change.operation === 'delete') return [`pan_range "${prefix}": a range cannot be deleted yet`];
+    const around = known ?? longestAround(before, prefix);
+    return around !== undefined && around.group_id !== change.row.group_id
+      ? [`pan_range "${prefix}": its cards are group ${around.group_id}'s and cannot be moved to ${change.row.group_id} yet`]
+      : [];
+  });
+  if (problems.length > 0) throw new SwitchError('CONFIGURATION_REFUSED', problems.join('; '));
+}
+
+function longestAround(before: Configuration, prefix: string): { readonly group_id: string } | undefined {
+  return before.pan_range
+    .filter((row) => row.prefix !== '' && prefix.startsWith(row.prefix))
+    .sort((one, other) => other.prefix.length - one.prefix.length)[0];
+}
+
+function applyChanges(before: Configuration, changes: readonly ConfigurationChange[]): Configuration {
+  const tables = configurationTables.map((table) => {
+    const rows = new Map<string, unknown>(
+      before[table].map((row): [string, unknown] => [keyOf(table, toSqlRow(row)), row]),
+    );
+    for (const change of changes) {
+      if (change.table !== table) continue;
+      if (change.operation === 'put') rows.set(keyOf(table, toSqlRow(change.row)), change.row);
+      else rows.delete(keyOf(table, toSqlRow(change.key as never)));
+    }
+    return [table, [...rows.values()]] as const;
+  });
+  return Object.fromEntries(tables) as unknown as Configuration;
+}

@@ -1,0 +1,407 @@
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { CardKeys } from '../../base/card-keys.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
+import { describeError, SwitchError } from '../../base/errors.ts';
+import type { GroupId, NodeId } from '../../base/identifiers.ts';
+import type { Logger } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
+import { Sealer } from '../../base/sealing.ts';
+import { voters, type Endpoint, type NodeSpecification, type Topology } from '../../base/topology.ts';
+import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
+import { acquireFolderLock, type FolderLock } from '../../store/folder-lock.ts';
+import { NodeState } from '../../store/node-state.ts';
+import { AcquirerServer } from '../../switch/acquirer-server.ts';
+import { Edge } from '../../switch/edge.ts';
+import { Forwarder } from '../../switch/forward.ts';
+import { iso87Ascii } from '../../switch/iso8583/spec.ts';
+import { Session } from '../../switch/session.ts';
+import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
+import { Groups, groupsInFolder } from './groups.ts';
+import { Maintenance } from './maintenance.ts';
+import { Operations } from './operations.ts';
+import { errorReply, PeerCalls, type CallReply, type CallRequest } from './peer-calls.ts';
+import type { GroupStatus, ProcessStatus } from './status.ts';
+import { ThreadWriter } from './thread-writer.ts';
+
+export interface NodeOptions {
+  readonly id: NodeId;
+  readonly topology: Topology;
+  readonly dataFolder: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** Something that the process cannot go on after: a broken invariant, a dead thread. */
+  readonly onFatal: (error: Error) => void;
+}
+
+/** The link that every connection to a node's acquirer port belongs to in this release. */
+const onlyLink = 'acquirer';
+
+const tickMs = 25;
+const slowTickMs = 1000;
+const closeGraceMs = 3000;
+const expiriesPerEntry = 500;
+/** A leader that was not heard for this long counts as away in `status`. */
+const awayMs = 2000;
+
+/**
+ * One process of the cluster, put together: bus, groups, and on a node the edge with its acquirers' port. Nothing
+ * is decided here; this file only knows who needs whom, and the order of starting and stopping.
+ */
+export class QuadrantNode {
+  readonly #options: NodeOptions;
+  readonly #specification: NodeSpecification | undefined;
+  readonly #lock: FolderLock;
+  readonly #state: NodeState;
+  readonly #bus: NatsBus;
+  readonly #writer: ThreadWriter;
+  readonly #groups: Groups;
+  readonly #maintenance: Maintenance;
+  readonly #sealer: Sealer | undefined;
+  #edge: Edge | undefined;
+  #forwarder: Forwarder | undefined;
+  #calls: PeerCalls | undefined;
+  #operations: Operations | undefined;
+  #server: AcquirerServer | undefined;
+  #ticks: Timer[] = [];
+  #stopped = false;
+  readonly #counters = { unreadable: 0, 'format-error': 0, unmatched: 0, 'unpackable-answer': 0, closed: 0 };
+
+  /** Starts the process and resolves when it serves. Throws SwitchErrors; nothing is left running then. */
+  static async start(options: NodeOptions): Promise<QuadrantNode> {
+    const folder = join(options.dataFolder, options.id);
+    mkdirSync(folder, { recursive: true });
+    const lock = acquireFolderLock(folder, `quadrant node start ${options.id}`);
+    let bus: NatsBus | undefined;
+    try {
+      const secrets = readSecrets(options.dataFolder, options.id);
+      bus = await connectNatsBus({
+        self: options.id,
+        brokers: brokersFor(options.topology, options.id),
+        nkeySeed: Buffer.from(secrets.nkeySeed),
+        pingMs: options.topology.timings.brokerPingMs,
+        reconnectMs: options.topology.timings.brokerReconnectMs,
+        onStatus: (status, detail) => {
+          options.log.info({ status, detail }, 'broker connection');
+        },
+      });
+      const node = new QuadrantNode(options, folder, lock, bus, secrets);
+      await node.#begin(folder);
+      return node;
+    } catch (error) {
+      await bus?.close();
+      lock.release();
+      throw error;
+    }
+  }
+
+  private constructor(options: NodeOptions, folder: string, lock: FolderLock, bus: NatsBus, secrets: ProcessSecrets) {
+    const { id, topology, clock, random, log } = options;
+    this.#options = options;
+    this.#specification = topology.nodes.find((node) => node.id === id);
+    this.#lock = lock;
+    this.#bus = bus;
+    this.#state = new NodeState(join(folder, 'consensus.db'));
+    const { sealingKey, panHashKey, panCipherKey } = secrets;
+    const isNode = this.#specification !== undefined;
+    if (isNode && (sealingKey === undefined || panHashKey === undefined || panCipherKey === undefined)) {
+      throw new SwitchError('SECRETS_INVALID', `${id} has no sealing or card keys among its secrets`);
+    }
+    const cardKeys =
+      panHashKey === undefined || panCipherKey === undefined ? undefined : new CardKeys(1, panHashKey, panCipherKey);
+    this.#sealer = sealingKey === undefined ? undefined : new Sealer(sealingKey, random);
+    this.#writer = new ThreadWriter({
+      folder,
+      data: { self: id, cluster: topology.cluster, topology: { nodes: topology.nodes }, witness: !isNode },
+      onEvents: (events) => {
+        this.#groups.onWriterEvents(events);
+      },
+      onDeath: options.onFatal,
+    });
+    this.#maintenance = new Maintenance({ folder, onDeath: options.onFatal });
+    this.#groups = new Groups(
+      {
+        self: id,
+        topology,
+        folder,
+        clock,
+        random,
+        log,
+        state: this.#state,
+        bus,
+        cardKeys,
+        onMark: (group, path, compare, index) => {
+          this.#onMark(group, path, compare, index);
+        },
+      },
+      this.#writer,
+    );
+    if (this.#specification !== undefined && this.#sealer !== undefined && cardKeys !== undefined) {
+      this.#buildEdge(this.#specification, this.#sealer, cardKeys);
+    }
+  }
+
+  get id(): NodeId {
+    return this.#options.id;
+  }
+
+  status(): ProcessStatus {
+    const { id, topology } = this.#options;
+    const nowMs = this.#options.clock.monotonicMs();
+    const groups = [...this.#groups.hosted.values()].map(({ group, replica, failure }): GroupStatus => {
+      const { raft } = replica;
+      const silenceMs = raft.silenceMs(nowMs);
+      return {
+        name: group,
+        role: raft.role,
+        leader: raft.leader,
+        term: raft.term,
+        last: replica.log.last.index,
+        durable: raft.durable,
+        commit: raft.commit,
+        applied: replica.applied,
+        silenceMs: Number.isFinite(silenceMs) ? Math.round(silenceMs) : undefined,
+        failure,
+        followers: [...raft.progress()].map(([peer, progress]) => ({
+          id: peer,
+          match: progress.match,
+          applied: progress.applied,
+          silenceMs: Math.round(nowMs - progress.lastHeardMs),
+        })),
+      };
+    });
+    const reasons = groups.flatMap((group) => {
+      if (group.failure !== undefined) return [`group ${group.name} has stopped here: ${group.failure}`];
+      if (group.leader === undefined) return [`group ${group.name}: its owner has not been heard yet`];
+      const away = (group.silenceMs ?? Number.POSITIVE_INFINITY) > awayMs;
+      if (!away) return [];
+      return group.role === 'leader'
+        ? [`group ${group.name}: no majority answers; requests get 91`]
+        : [`group ${group.name}: its owner ${group.leader} is away; its cards get 91`];
+    });
+    const configured = this.#groups.configuration !== undefined || this.#specification === undefined;
+    if (!configured) reasons.push('no configuration has been entered yet');
+    if (!this.#bus.connected) reasons.push('no broker can be reached');
+    return {
+      id,
+      site: siteOf(topology, id),
+      role: this.#specification === undefined ? 'witness' : 'node',
+      pid: process.pid,
+      version,
+      state: !configured ? 'starting' : reasons.length === 0 ? 'ready' : 'degraded',
+      reasons,
+      acquirer: this.#specification?.acquirer,
+      broker: this.#bus.broker,
+      connections: this.#server?.connections ?? 0,
+      inFlight: this.#edge?.inFlight ?? 0,
+      configurationIndex: this.#groups.configuration?.index ?? 0,
+      groups,
+      counters: {
+        ...this.#counters,
+        'late-answers': this.#edge?.late ?? 0,
+        'refused-forwards': this.#forwarder?.refused ?? 0,
+        'damaged-datagrams': this.#groups.damaged,
+      },
+    };
+  }
+
+  /** Takes no new requests, answers what is in flight, closes files. Idempotent. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    await this.#server?.close(closeGraceMs);
+    for (const timer of this.#ticks) timer.cancel();
+    this.#groups.stop();
+    await this.#bus.close();
+    await this.#writer.close();
+    await this.#maintenance.close();
+    this.#groups.close();
+    this.#state.close();
+    this.#lock.release();
+  }
+
+  async #begin(folder: string): Promise<void> {
+    const { log } = this.#options;
+    await this.#groups.start(groupsInFolder(readdirSync(folder)));
+    this.#bus.receive((from, channel, bytes) => {
+      this.#receive(from, channel, bytes);
+    });
+    this.#bus.serveAdmin((from, bytes) => this.#serveOperator(from, bytes));
+    this.#every(tickMs, () => {
+      this.#groups.tick();
+      this.#edge?.tick();
+    });
+    this.#every(slowTickMs, () => {
+      this.#server?.tick();
+      this.#expireHolds();
+      this.#maintenance.checkpoint();
+    });
+    await this.#server?.listen();
+    log.info({ acquirer: this.#specification?.acquirer, broker: this.#bus.broker }, 'serving');
+  }
+
+  #buildEdge(specification: NodeSpecification, sealer: Sealer, cardKeys: CardKeys): void {
+    const { id, topology, clock, random, log } = this.#options;
+    const bus = this.#bus;
+    const groups = this.#groups;
+    const forwarder = new Forwarder({
+      self: id,
+      sealer,
+      clock,
+      send: (to, bytes) => {
+        bus.send(to, 'forward', bytes);
+      },
+      onRequest: (from, request) => {
+        edge.onRequest(from, request);
+      },
+      onAnswer: (_from, answer) => {
+        edge.onAnswer(answer);
+      },
+    });
+    const edge = new Edge({
+      self: id,
+      boot: this.#state.countBoot(),
+      clock,
+      configuration: () => groups.configuration,
+      leaderOf: (group) => groups.leaderOf(group),
+      ownerOf: (group) => groups.ownerOf(group),
+      forwarder,
+      requestDeadlineMs: topology.timings.requestDeadlineMs,
+    });
+    const operations: Operations = new Operations({
+      self: id,
+      topology,
+      clock,
+      random,
+      groups,
+      cardKeys,
+      callPeer: (to, request, timeoutMs) => calls.call(to, request, timeoutMs),
+    });
+    const calls = new PeerCalls({
+      self: id,
+      sealer,
+      clock,
+      send: (to, bytes) => {
+        bus.send(to, 'call', bytes);
+      },
+      serve: (_from, request) => operations.serve('peer', request),
+    });
+    this.#edge = edge;
+    this.#forwarder = forwarder;
+    this.#calls = calls;
+    this.#operations = operations;
+    this.#server = new AcquirerServer({
+      endpoint: specification.acquirer,
+      clock,
+      openSession: (remote) =>
+        new Session({
+          link: onlyLink,
+          spec: iso87Ascii,
+          handle: (message, link, respond) => {
+            edge.handle(message, link, respond);
+          },
+          onOddity: (kind, detail) => {
+            this.#counters[kind] += 1;
+            log.warn({ remote, kind, detail }, 'message of an acquirer');
+          },
+        }),
+      maximumConnections: topology.limits.acquirerConnections,
+      maximumInFlight: topology.limits.requestsInFlightPerConnection,
+      maximumFrameBytes: topology.limits.frameBytes,
+      partialFrameMs: topology.timings.partialFrameMs,
+      slowReaderMs: topology.timings.slowReaderMs,
+      onClosed: (remote, reason) => {
+        this.#counters.closed += 1;
+        log.warn({ remote, reason }, 'connection of an acquirer closed');
+      },
+    });
+  }
+
+  #receive(from: NodeId, channel: string, bytes: Buffer): void {
+    if (this.#stopped || !voters(this.#options.topology).includes(from)) return;
+    if (channel === 'raft') this.#groups.receive(from, bytes);
+    else if (channel === 'forward') this.#forwarder?.receive(from, bytes);
+    else this.#calls?.receive(from, bytes);
+  }
+
+  /** Calls of operators: sealed where card numbers may be in them, which is at every node; a witness has no key. */
+  async #serveOperator(from: NodeId, bytes: Buffer): Promise<Buffer> {
+    const { id } = this.#options;
+    const clear = this.#sealer === undefined ? bytes : this.#sealer.open(`admin ${from} ${id}`, bytes);
+    let reply: CallReply;
+    if (clear === undefined || from !== operatorId) {
+      reply = errorReply(new SwitchError('CALL_INVALID', 'the call is not sealed with the key of this cluster'));
+    } else {
+      reply = await this.#carryOut(clear);
+    }
+    const answer = Buffer.from(JSON.stringify(reply));
+    return this.#sealer?.seal(`admin ${id} ${from}`, answer) ?? answer;
+  }
+
+  async #carryOut(bytes: Buffer): Promise<CallReply> {
+    try {
+      const request = JSON.parse(bytes.toString('utf8')) as CallRequest;
+      if (request.method === 'status') return { kind: 'result', result: this.status() };
+      if (request.method === 'compare.call') {
+        return { kind: 'result', result: await this.#maintenance.compare(request.parameters) };
+      }
+      if (this.#operations === undefined) {
+        return errorReply(new SwitchError('CALL_INVALID', `a witness does not know "${request.method.slice(0, 40)}"`));
+      }
+      return await this.#operations.serve('operator', request);
+    } catch (error) {
+      return errorReply(error);
+    }
+  }
+
+  #onMark(group: GroupId, path: string, compare: string, index: number): void {
+    void this.#maintenance.openSnapshot(group, path, compare, index).finally(() => {
+      if (!this.#stopped) this.#writer.resume(group);
+    });
+  }
+
+  /** As owner: enters the end of holds whose time is over (R9: an entry, never a node's own clock at apply). */
+  #expireHolds(): void {
+    const at = this.#options.clock.wallMs();
+    for (const { owner } of this.#groups.hosted.values()) {
+      if (owner?.ready !== true) continue;
+      const due = owner.ledger.holdsDue(at, expiriesPerEntry);
+      if (due.length > 0) owner.append({ kind: 'expiry', at, holds: due.map((row) => row.index) });
+    }
+  }
+
+  /** Repeats `action`; what it throws is a broken invariant and ends the process. */
+  #every(intervalMs: number, action: () => void): void {
+    const slot = this.#ticks.length;
+    const next = (): void => {
+      if (this.#stopped) return;
+      try {
+        action();
+      } catch (error) {
+        this.#options.onFatal(error instanceof Error ? error : new Error(describeError(error)));
+        return;
+      }
+      this.#ticks[slot] = this.#options.clock.after(intervalMs, next);
+    };
+    this.#ticks.push(this.#options.clock.after(intervalMs, next));
+  }
+}
+
+const version = (
+  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { readonly version: string }
+).version;
+
+function siteOf(topology: Topology, id: NodeId): string {
+  if (topology.witness?.id === id) return topology.witness.site;
+  return topology.nodes.find((node) => node.id === id)?.site ?? '';
+}
+
+/** Brokers in the order in which a process tries them: its own site's first. */
+export function brokersFor(topology: Topology, id: NodeId): readonly Endpoint[] {
+  const site = siteOf(topology, id);
+  return [...topology.brokers]
+    .sort((one, other) => Number(other.site === site) - Number(one.site === site))
+    .map((broker) => broker.client);
+}

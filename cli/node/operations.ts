@@ -1,0 +1,340 @@
+import { z } from 'zod';
+
+import type { CardKeys } from '../../base/card-keys.ts';
+import type { Clock } from '../../base/clock.ts';
+import { delay } from '../../base/clock.ts';
+import { SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
+import { configGroup, groupId, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import { maximumAmount } from '../../base/money.ts';
+import { Pan } from '../../base/pan.ts';
+import type { Random } from '../../base/random.ts';
+import type { Topology } from '../../base/topology.ts';
+import { cardStatuses } from '../../config-db/cards.ts';
+import { currentRuleSetRow } from '../../config-db/configuration.ts';
+import { readConfiguration, readDerivedRows } from '../../config-db/configuration-fold.ts';
+import { explain, type Explanation } from '../../config-db/explain.ts';
+import { compileRuleSetRow, derive } from '../../config-db/rewrite.ts';
+import { configurationTables, decodeConfigurationChange, toSqlRow, type SqlValue } from '../../config-db/rows.ts';
+import type { CardInput, CardInputResult } from '../../switch/card-changes.ts';
+import { importCards, sealCard, setCard } from './cards-desk.ts';
+import { ConfigurationDesk } from './configuration-desk.ts';
+import type { Groups, HostedGroup } from './groups.ts';
+import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
+
+export interface OperationsOptions {
+  readonly self: NodeId;
+  readonly topology: Topology;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly groups: Groups;
+  readonly cardKeys: CardKeys;
+  readonly callPeer: (to: NodeId, request: CallRequest, timeoutMs: number) => Promise<CallReply>;
+}
+
+/** Cards in one call of an import: what the CLI sends at a time. */
+export const maximumCardsPerCall = 500;
+
+const by = z.string().min(1).max(100);
+const cardStatus = z.enum(cardStatuses as [(typeof cardStatuses)[number]]);
+const limit = z.string().regex(/^[0-9]{1,12}$/);
+const pan = z.string().transform((text, context) => {
+  const parsed = Pan.parse(text);
+  if (parsed !== undefined) return parsed;
+  context.addIssue('expected a card number of 13 to 19 digits');
+  return z.NEVER;
+});
+const card = z.strictObject({ pan, expiry: z.string().regex(/^[0-9]{4}$/), status: cardStatus, currency: z.string(), limit });
+const cardInput = z.strictObject({
+  panHash: z.string().regex(/^[0-9a-f]{64}$/),
+  panKeyVersion: z.int(),
+  panCipher: z.string().max(200),
+  expiry: z.string(),
+  status: cardStatus,
+  currency: z.string(),
+  limit,
+});
+
+const schemas = {
+  'configuration.list': z.strictObject({}),
+  'configuration.explain': z.strictObject({ pan }),
+  'configuration.enter': z.strictObject({ by, changes: z.array(z.string().max(200_000)).max(10_000) }),
+  'configuration.lead': z.strictObject({ by, origin: z.string(), changes: z.array(z.string()) }),
+  'cards.import': z.strictObject({ by, cards: z.array(card).max(maximumCardsPerCall) }),
+  'cards.enter': z.strictObject({ by, group: z.string(), cards: z.array(cardInput).max(maximumCardsPerCall) }),
+  'cards.set': z.strictObject({ by, pan, status: cardStatus.optional(), limit: limit.optional() }),
+  'cards.change': z.strictObject({
+    by,
+    group: z.string(),
+    panHash: z.string(),
+    status: cardStatus.optional(),
+    limit: limit.optional(),
+  }),
+  'compare.mark': z.strictObject({ group: z.string(), compare: z.string().max(100) }),
+  'ledger.cards': z.strictObject({ pans: z.array(pan).max(2000) }),
+  'ledger.transactions': z.strictObject({ keys: z.array(z.string().max(100)).max(2000) }),
+} as const;
+
+/** Calls that only nodes make to each other; the rest are operators'. */
+const peerMethods: ReadonlySet<string> = new Set(['configuration.lead', 'cards.enter', 'cards.change', 'compare.mark']);
+
+/** One row of configuration as this node holds it, derived columns included. */
+export interface ListedRow {
+  readonly table: string;
+  readonly row: Readonly<Record<string, string | number | null>>;
+  readonly derived: Readonly<Record<string, string | number | null>> | undefined;
+}
+
+export interface LedgerCard {
+  readonly found: boolean;
+  readonly group: string;
+  readonly held: string;
+  readonly posted: string;
+}
+
+export interface LedgerTransaction {
+  readonly key: string;
+  readonly group: string;
+  readonly index: number;
+  readonly responseCode: string;
+  readonly authorizationCode: string;
+  readonly state: string;
+}
+
+const ownerTimeoutMs = 5000;
+const retryMs = 100;
+
+/**
+ * What a node does when it is called, by an operator or by another node: every method with the shape of its
+ * parameters in one place. What another node has to do (the owner of a card, the leader of the configuration) is
+ * passed on from here, so that any node takes any call.
+ */
+export class Operations {
+  readonly #options: OperationsOptions;
+  readonly #desk: ConfigurationDesk;
+
+  constructor(options: OperationsOptions) {
+    this.#options = options;
+    this.#desk = new ConfigurationDesk(options.groups, options.topology, options.clock);
+  }
+
+  async serve(caller: 'operator' | 'peer', request: CallRequest): Promise<CallReply> {
+    try {
+      if ((caller === 'peer') !== peerMethods.has(request.method) && request.method !== 'compare.mark') {
+        throw new SwitchError('CALL_INVALID', `${request.method} is not a call that a ${caller} can make`);
+      }
+      return { kind: 'result', result: await this.#dispatch(request) };
+    } catch (error) {
+      return errorReply(error);
+    }
+  }
+
+  async #dispatch(request: CallRequest): Promise<unknown> {
+    switch (request.method) {
+      case 'configuration.list':
+        return this.#list();
+      case 'configuration.explain':
+        return this.#explain(parse('configuration.explain', request).pan);
+      case 'configuration.enter': {
+        const parameters = parse('configuration.enter', request);
+        const origin = this.#options.self;
+        return this.#atOwner(configGroup, 'configuration.lead', { ...parameters, origin });
+      }
+      case 'configuration.lead': {
+        const { changes, by: who, origin } = parse('configuration.lead', request);
+        return this.#desk.enter(changes.map(decodeConfigurationChange), who, origin);
+      }
+      case 'cards.import':
+        return this.#import(parse('cards.import', request));
+      case 'cards.enter': {
+        const parameters = parse('cards.enter', request);
+        return importCards(this.#owner(parameters.group), parameters.cards, parameters.by, this.#options.clock);
+      }
+      case 'cards.set': {
+        const { pan: number, ...setting } = parse('cards.set', request);
+        const group = this.#configuration().rangeOf(number).group_id;
+        const panHash = this.#options.cardKeys.hash(number);
+        return this.#atOwner(group, 'cards.change', { ...setting, group, panHash });
+      }
+      case 'cards.change': {
+        const { group, by: who, panHash, status, limit: to } = parse('cards.change', request);
+        return setCard(this.#owner(group), { panHash, status, limit: to }, who, this.#options.clock);
+      }
+      case 'compare.mark': {
+        const parameters = parse('compare.mark', request);
+        return this.#mark(parameters.group, parameters.compare);
+      }
+      case 'ledger.cards':
+        return parse('ledger.cards', request).pans.map((each) => this.#ledgerCard(each));
+      case 'ledger.transactions':
+        return parse('ledger.transactions', request).keys.flatMap((key) => this.#ledgerTransactions(key));
+      default:
+        throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
+    }
+  }
+
+  #list(): ListedRow[] {
+    const { database } = this.#hosted(configGroup).reader;
+    const configuration = readConfiguration(database);
+    const derived = new Map(readDerivedRows(database).map((row) => [`${row.table} ${row.key}`, row.columns]));
+    return configurationTables.flatMap((table) =>
+      configuration[table].map((row) => {
+        const values = Object.fromEntries(Object.entries(toSqlRow(row)).map(([column, value]) => [column, plain(value)]));
+        const key = table === 'pan_range' ? values['prefix'] : values['group_id'];
+        return { table, row: values, derived: derived.get(`${table} ${key ?? ''}`) };
+      }),
+    );
+  }
+
+  #explain(number: Pan): Explanation {
+    const { self, topology, groups } = this.#options;
+    const { database } = this.#hosted(configGroup).reader;
+    const configuration = readConfiguration(database);
+    const range = this.#configuration().rangeOf(number);
+    const map = configuration.failover_map.find((row) => row.group_id === range.group_id);
+    const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
+    if (map === undefined || ruleSetRow === undefined) {
+      throw new SwitchError('CONFIGURATION_REFUSED', `group ${range.group_id} is not in the failover map`);
+    }
+    const stored = readDerivedRows(database).find((row) => row.table === 'pan_range' && row.key === range.prefix);
+    const ruleSet = compileRuleSetRow(ruleSetRow);
+    const origin = (stored?.origin ?? self) as NodeId;
+    const joined = { ...range, failover_order: map.failover_order };
+    const nodes = topology.nodes.map(({ id, site }) => {
+      const derived = derive(ruleSet, 'pan_range', joined, { origin, target: id, topology });
+      // Its own row is shown as it is at work, not as it should be.
+      const columns = id === self && stored !== undefined ? stored.columns : derived.columns;
+      return { node: id, site, derived: { ...derived, columns } };
+    });
+    const hosted = groups.hosted.get(range.group_id);
+    const owner = hosted?.replica.raft.leader;
+    return explain({ node: self, card: number.masked(), range, map, nodes, owner, term: hosted?.replica.raft.term });
+  }
+
+  async #import({
+    by: who,
+    cards,
+  }: z.infer<(typeof schemas)['cards.import']>): Promise<readonly { readonly result: CardInputResult | 'failed'; readonly reason?: string }[]> {
+    const { cardKeys, random } = this.#options;
+    const configuration = this.#configuration();
+    const byGroup = new Map<GroupId, { readonly position: number; readonly input: CardInput }[]>();
+    const results = new Map<number, { result: CardInputResult | 'failed'; reason?: string }>();
+    cards.forEach((each, position) => {
+      const range = configuration.rangeOf(each.pan);
+      if (range.prefix === '') {
+        results.set(position, { result: 'failed', reason: 'no range has a prefix of this card number' });
+        return;
+      }
+      if (BigInt(each.limit) > maximumAmount) {
+        results.set(position, { result: 'failed', reason: 'the limit is too large' });
+        return;
+      }
+      const input = sealCard({ ...each, limitMinor: BigInt(each.limit) }, cardKeys, random);
+      const ofGroup = byGroup.get(range.group_id) ?? [];
+      ofGroup.push({ position, input });
+      byGroup.set(range.group_id, ofGroup);
+    });
+    await Promise.all(
+      [...byGroup].map(async ([group, inputs]) => {
+        const parameters = { by: who, group, cards: inputs.map(({ input }) => input) };
+        const entered = (await this.#atOwner(group, 'cards.enter', parameters)) as readonly CardInputResult[];
+        inputs.forEach(({ position }, at) => {
+          results.set(position, { result: entered[at] ?? 'failed' });
+        });
+      }),
+    );
+    return cards.map((_card, position) => results.get(position) ?? { result: 'failed', reason: 'no result' });
+  }
+
+  /** Has the group's leader carry out a call that may be repeated; tries for a while when it is not there. */
+  async #atOwner(group: GroupId, method: string, parameters: unknown): Promise<unknown> {
+    const { clock, self, groups, callPeer } = this.#options;
+    const deadline = clock.monotonicMs() + ownerTimeoutMs;
+    for (;;) {
+      const leader = groups.leaderOf(group);
+      const remainingMs = deadline - clock.monotonicMs();
+      const request = { method, parameters };
+      const reply: CallReply =
+        leader === undefined
+          ? errorReply(new SwitchError('OWNER_UNREACHABLE', `nobody leads group ${group}`))
+          : leader === self
+            ? await this.#servePeer(request)
+            : await callPeer(leader, request, Math.max(remainingMs, 1));
+      if (reply.kind === 'result') return reply.result;
+      const code = reply.code as ErrorCode;
+      const retryable = code in errorCatalogue && errorCatalogue[code].retryable;
+      if (!retryable || clock.monotonicMs() >= deadline) {
+        if (code in errorCatalogue) throw new SwitchError(code, reply.message, { hint: reply.hint });
+        throw new Error(reply.message);
+      }
+      await delay(clock, retryMs);
+    }
+  }
+
+  /** The same call made to this node itself: parameters take the same way as over the bus. */
+  #servePeer(request: CallRequest): Promise<CallReply> {
+    return this.serve('peer', JSON.parse(JSON.stringify(request)) as CallRequest);
+  }
+
+  async #mark(group: string, compare: string): Promise<unknown> {
+    const hosted = this.#hosted(group);
+    if (hosted.replica.raft.role !== 'leader') return this.#atOwner(hosted.group, 'compare.mark', { group, compare });
+    const body = { kind: 'mark', at: this.#options.clock.wallMs(), compare } as const;
+    const index = hosted.owner === undefined ? hosted.replica.propose([JSON.stringify(body)]) : hosted.owner.append(body);
+    if (index === undefined) throw new SwitchError('OWNER_UNREACHABLE', `group ${group} takes no entries now`);
+    return { index, term: hosted.replica.raft.term, leader: this.#options.self };
+  }
+
+  #ledgerCard(number: Pan): LedgerCard {
+    const { group_id: group } = this.#configuration().rangeOf(number);
+    const row = this.#options.groups.hosted.get(group)?.ledger?.cardByPanHash(this.#options.cardKeys.hash(number));
+    return {
+      found: row !== undefined,
+      group,
+      held: (row?.held ?? 0n).toString(),
+      posted: (row?.posted ?? 0n).toString(),
+    };
+  }
+
+  #ledgerTransactions(key: string): LedgerTransaction[] {
+    return [...this.#options.groups.hosted.values()].flatMap(({ group, ledger }) => {
+      const row = ledger?.transactionByKey(key);
+      if (row === undefined) return [];
+      const { index, responseCode, authorizationCode, state } = row;
+      return [{ key, group, index, responseCode, authorizationCode, state }];
+    });
+  }
+
+  #owner(group: string): NonNullable<HostedGroup['owner']> {
+    const { owner } = this.#hosted(group);
+    if (owner?.ready !== true) throw new SwitchError('OWNER_UNREACHABLE', `this node does not own group ${group}`);
+    return owner;
+  }
+
+  #hosted(group: string): HostedGroup {
+    const hosted = this.#options.groups.hosted.get(groupId(group));
+    if (hosted === undefined) throw new SwitchError('OWNER_UNREACHABLE', `this node has no group ${group} yet`);
+    return hosted;
+  }
+
+  #configuration(): NonNullable<Groups['configuration']> {
+    const { configuration } = this.#options.groups;
+    if (configuration === undefined) {
+      throw new SwitchError('OWNER_UNREACHABLE', 'no configuration has been entered into this cluster yet');
+    }
+    return configuration;
+  }
+}
+
+function parse<Method extends keyof typeof schemas>(
+  method: Method,
+  request: CallRequest,
+): z.infer<(typeof schemas)[Method]> {
+  const result = schemas[method].safeParse(request.parameters);
+  if (result.success) return result.data as z.infer<(typeof schemas)[Method]>;
+  const [issue] = result.error.issues;
+  throw new SwitchError('CALL_INVALID', `${method}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
+}
+
+function plain(value: SqlValue): string | number | null {
+  return typeof value === 'bigint' ? value.toString() : value;
+}

@@ -1,0 +1,86 @@
+import { parentPort, workerData } from 'node:worker_threads';
+
+import { assert, describeError, SwitchError, type ErrorCode } from '../../base/errors.ts';
+import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import { realClock } from '../../base/real.ts';
+import { configurationFold } from '../../config-db/configuration-fold.ts';
+import type { RewriteTopology } from '../../config-db/rewrite.ts';
+import type { LogPosition } from '../../store/entry.ts';
+import { GroupFile, noFold, type Fold } from '../../store/group-file.ts';
+import { ledgerFold } from '../../store/ledger-fold.ts';
+import { WriteQueue } from '../../store/write-queue.ts';
+import type { WriteRequest, WriterEvent } from '../../store/writer.ts';
+
+/** What the thread is started with. */
+export interface WriterThreadData {
+  readonly self: NodeId;
+  readonly cluster: string;
+  readonly topology: RewriteTopology;
+  /** A witness keeps logs and no folds. */
+  readonly witness: boolean;
+}
+
+export type ToWriterThread =
+  | { readonly kind: 'open'; readonly call: number; readonly group: GroupId; readonly path: string }
+  | { readonly kind: 'submit'; readonly requests: readonly WriteRequest[] }
+  | { readonly kind: 'resume'; readonly group: GroupId }
+  | { readonly kind: 'close'; readonly call: number };
+
+export type FromWriterThread =
+  | { readonly kind: 'opened'; readonly call: number; readonly last: LogPosition; readonly applied: number }
+  | { readonly kind: 'refused'; readonly call: number; readonly code: ErrorCode | undefined; readonly message: string }
+  | { readonly kind: 'closed'; readonly call: number }
+  | { readonly kind: 'events'; readonly events: readonly WriterEvent[] };
+
+/*
+ * The one thread of a process that writes its groups' files. It takes what has gathered for a group, in one
+ * transaction, and tells what has been synced; it decides nothing.
+ */
+const port = parentPort;
+assert(port !== null, 'the writer runs in a thread of its own');
+const data = workerData as WriterThreadData;
+
+let events: WriterEvent[] = [];
+const post = (message: FromWriterThread): void => {
+  port.postMessage(message);
+};
+const queue = new WriteQueue(realClock, (event) => {
+  if (events.length === 0) {
+    queueMicrotask(() => {
+      post({ kind: 'events', events });
+      events = [];
+    });
+  }
+  events.push(event);
+});
+
+function foldOf(group: GroupId): Fold {
+  if (data.witness) return noFold;
+  return group === configGroup ? configurationFold(data.self, data.topology) : ledgerFold;
+}
+
+port.on('message', (message: ToWriterThread) => {
+  switch (message.kind) {
+    case 'open':
+      try {
+        const file = GroupFile.open(message.path, message.group, data.cluster, foldOf(message.group));
+        queue.add(message.group, file);
+        post({ kind: 'opened', call: message.call, last: file.last, applied: file.applied });
+      } catch (error) {
+        const code = error instanceof SwitchError ? error.code : undefined;
+        post({ kind: 'refused', call: message.call, code, message: describeError(error) });
+      }
+      break;
+    case 'submit':
+      for (const request of message.requests) queue.submit(request);
+      break;
+    case 'resume':
+      queue.resume(message.group);
+      break;
+    case 'close':
+      queue.close();
+      post({ kind: 'closed', call: message.call });
+      port.close();
+      break;
+  }
+});

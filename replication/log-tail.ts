@@ -1,0 +1,86 @@
+import { assert } from '../base/errors.ts';
+import type { LogEntry, LogPosition } from '../store/entry.ts';
+import type { RaftLog } from './raft.ts';
+
+/** The part of a log that is on disk: store/log-reader.ts, or an array in tests. */
+export interface EntrySource {
+  last(): LogPosition;
+  position(index: number): LogPosition | undefined;
+  entries(from: number, count: number): readonly LogEntry[];
+}
+
+/** Entries kept in memory at least; older ones that are on disk are read back when a slow peer needs them. */
+const keptEntries = 4096;
+/** Entries read from disk at a time for a peer that is far behind. */
+const readEntries = 512;
+
+/**
+ * A group's log in two parts: the newest entries in memory, among them every one that is not yet on disk, and the
+ * rest in the group's file. Memory is bounded by `keptEntries` plus what is not yet on disk.
+ */
+export class LogTail implements RaftLog {
+  readonly #source: EntrySource;
+  /** Entries with indexes #from .. #from + length - 1, up to the last one of the log. */
+  #tail: LogEntry[] = [];
+  #from: number;
+  #before: LogPosition;
+  #durable: number;
+
+  constructor(source: EntrySource) {
+    this.#source = source;
+    this.#before = source.last();
+    this.#from = this.#before.index + 1;
+    this.#durable = this.#before.index;
+  }
+
+  get last(): LogPosition {
+    return this.#tail.at(-1) ?? this.#before;
+  }
+
+  position(index: number): LogPosition | undefined {
+    if (index >= this.#from) return this.#tail[index - this.#from];
+    return index === this.#before.index ? this.#before : this.#source.position(index);
+  }
+
+  entries(from: number, maximumBytes: number): readonly LogEntry[] {
+    const available =
+      from >= this.#from
+        ? this.#tail.slice(from - this.#from, from - this.#from + readEntries)
+        : this.#source.entries(from, Math.min(readEntries, this.#from - from));
+    let bytes = 0;
+    const fitting = available.findIndex((entry) => (bytes += entry.body.length) > maximumBytes);
+    return fitting === -1 ? available : available.slice(0, Math.max(1, fitting));
+  }
+
+  append(entry: LogEntry): void {
+    assert(entry.index === this.last.index + 1, `entry ${entry.index} follows ${this.last.index}`);
+    this.#tail.push(entry);
+  }
+
+  cut(keepThrough: number): void {
+    if (keepThrough >= this.#from - 1) {
+      this.#tail.length = keepThrough - this.#from + 1;
+    } else {
+      const position = this.position(keepThrough);
+      assert(position !== undefined, `entry ${keepThrough} is in the log`);
+      this.#tail = [];
+      this.#before = position;
+      this.#from = keepThrough + 1;
+    }
+    this.#durable = Math.min(this.#durable, keepThrough);
+  }
+
+  /** The file holds everything up to `index`: what is older than the kept tail may leave memory. */
+  onDurable(index: number): void {
+    this.#durable = Math.max(this.#durable, Math.min(index, this.last.index));
+    const excess = this.#tail.length - 2 * keptEntries;
+    const onDisk = this.#durable - this.#from + 1;
+    const drop = Math.min(excess + keptEntries, onDisk);
+    if (excess <= 0 || drop <= 0) return;
+    const dropped = this.#tail[drop - 1];
+    assert(dropped !== undefined, 'the tail holds what is dropped from it');
+    this.#before = dropped;
+    this.#tail = this.#tail.slice(drop);
+    this.#from += drop;
+  }
+}

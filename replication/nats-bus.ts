@@ -1,0 +1,115 @@
+import { connect, nkeyAuthenticator, type NatsConnection } from '@nats-io/transport-node';
+
+import { describeError, SwitchError } from '../base/errors.ts';
+import { nodeId, type NodeId } from '../base/identifiers.ts';
+import type { Endpoint } from '../base/topology.ts';
+import { maximumMessageBytes, type Bus, type Channel } from './bus.ts';
+
+export interface NatsBusOptions {
+  readonly self: NodeId;
+  /** Brokers, the nearest first; the others are fallbacks. */
+  readonly brokers: readonly Endpoint[];
+  /** Private part of the process's nkey; the broker knows the public part and what it may publish and hear. */
+  readonly nkeySeed: Buffer;
+  readonly pingMs: number;
+  readonly reconnectMs: number;
+  /** Connected, disconnected and the like, for the log. */
+  readonly onStatus: (status: string, detail: string) => void;
+}
+
+/**
+ * The bus over core NATS: subject `q.<channel>.<to>.<from>`. The broker lets each process publish only subjects that
+ * end in its own id and hear only those addressed to it, so `from` is as good as its nkey.
+ */
+export async function connectNatsBus(options: NatsBusOptions): Promise<NatsBus> {
+  try {
+    const connection = await connect({
+      servers: options.brokers.map((broker) => `${broker.host}:${broker.port}`),
+      name: options.self,
+      authenticator: nkeyAuthenticator(options.nkeySeed),
+      noRandomize: true,
+      ignoreClusterUpdates: true,
+      noEcho: true,
+      waitOnFirstConnect: true,
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: options.reconnectMs,
+      reconnectJitter: options.reconnectMs,
+      pingInterval: options.pingMs,
+      maxPingOut: 2,
+      ignoreAuthErrorAbort: true,
+      noAsyncTraces: true,
+      timeout: 2000,
+    });
+    return new NatsBus(connection, options);
+  } catch (error) {
+    throw new SwitchError('BROKER_UNREACHABLE', `${options.self} cannot use any broker: ${describeError(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+export class NatsBus implements Bus {
+  readonly #connection: NatsConnection;
+  readonly #self: NodeId;
+  #connected = true;
+
+  constructor(connection: NatsConnection, options: NatsBusOptions) {
+    this.#connection = connection;
+    this.#self = options.self;
+    void this.#followStatus(options.onStatus);
+  }
+
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  /** Where the process is connected now, `host:port`. */
+  get broker(): string | undefined {
+    return this.#connected ? this.#connection.getServer() : undefined;
+  }
+
+  send(to: NodeId, channel: Channel, bytes: Buffer): void {
+    // The client would keep what is published while it is away from its broker, without bound, and deliver it late.
+    if (!this.#connected || this.#connection.isClosed() || bytes.length > maximumMessageBytes) return;
+    this.#connection.publish(`q.${channel}.${to}.${this.#self}`, bytes);
+  }
+
+  receive(handler: (from: NodeId, channel: Channel, bytes: Buffer) => void): void {
+    this.#connection.subscribe(`q.*.${this.#self}.*`, {
+      callback: (error, message) => {
+        if (error !== null) return;
+        const [, channel, , from] = message.subject.split('.');
+        if (channel === undefined || from === undefined) return;
+        if (channel !== 'raft' && channel !== 'forward' && channel !== 'call') return;
+        const { data } = message;
+        handler(from as NodeId, channel, Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+      },
+    });
+  }
+
+  /** Answers operators' calls: the request's bytes in, the answer's bytes out. */
+  serveAdmin(handler: (from: NodeId, bytes: Buffer) => Promise<Buffer>): void {
+    this.#connection.subscribe(`q.admin.${this.#self}.*`, {
+      callback: (error, message) => {
+        const from = message.subject.split('.')[3];
+        if (error !== null || from === undefined) return;
+        void handler(nodeId(from), Buffer.from(message.data)).then((answer) => {
+          if (this.#connected && !this.#connection.isClosed()) message.respond(answer);
+        });
+      },
+    });
+  }
+
+  async close(): Promise<void> {
+    if (!this.#connection.isClosed()) await this.#connection.close();
+  }
+
+  async #followStatus(onStatus: NatsBusOptions['onStatus']): Promise<void> {
+    for await (const status of this.#connection.status()) {
+      if (status.type === 'disconnect') this.#connected = false;
+      if (status.type === 'reconnect') this.#connected = true;
+      if (status.type === 'ping') continue;
+      onStatus(status.type, 'server' in status ? String(status.server) : 'error' in status ? String(status.error) : '');
+    }
+  }
+}

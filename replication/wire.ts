@@ -1,0 +1,79 @@
+import type { GroupId } from '../base/identifiers.ts';
+import { chainEntry, type LogEntry, type LogPosition } from '../store/entry.ts';
+import type { RaftMessage } from './raft.ts';
+
+/*
+ * What travels on the channel `raft`: messages of several groups to one peer in one datagram.
+ *
+ *   4 bytes  length of the header, big-endian
+ *   header   JSON: {version, messages: [{group, ...message, entries: [[term, bytes], ...], lastHash}, ...]}
+ *   bodies   the entries' bodies, one after the other, in the header's order
+ *
+ * Entries travel without hashes: the receiver computes the chain from `previous` and holds its end against
+ * `lastHash`, so a body that was damaged or forged on the way is dropped with its message.
+ */
+
+const wireVersion = 1;
+
+interface WireMessage {
+  readonly group: string;
+  readonly kind: RaftMessage['kind'];
+  readonly entries?: readonly (readonly [number, number])[];
+  readonly previous?: LogPosition;
+  readonly lastHash?: string;
+}
+
+export interface GroupMessage {
+  readonly group: GroupId;
+  readonly message: RaftMessage;
+}
+
+export function encodeGroupMessages(messages: readonly GroupMessage[]): Buffer {
+  const bodies: Buffer[] = [];
+  const wire = messages.map(({ group, message }) => {
+    if (message.kind !== 'append') return { group, ...message };
+    const entries = message.entries.map((entry) => {
+      const body = Buffer.from(entry.body);
+      bodies.push(body);
+      return [entry.term, body.length];
+    });
+    return { group, ...message, entries, lastHash: message.entries.at(-1)?.hash ?? '' };
+  });
+  const header = Buffer.from(JSON.stringify({ version: wireVersion, messages: wire }));
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(header.length);
+  return Buffer.concat([length, header, ...bodies]);
+}
+
+/** The messages in a datagram; undefined when it is not one of ours, is of another version or is damaged. */
+export function decodeGroupMessages(bytes: Buffer): readonly GroupMessage[] | undefined {
+  try {
+    const headerEnd = 4 + bytes.readUInt32BE(0);
+    const header = JSON.parse(bytes.toString('utf8', 4, headerEnd)) as { version: number; messages: WireMessage[] };
+    if (header.version !== wireVersion) return undefined;
+    let offset = headerEnd;
+    const messages: GroupMessage[] = [];
+    for (const wire of header.messages) {
+      const { group, lastHash, ...message } = wire;
+      if (message.kind !== 'append') {
+        messages.push({ group: group as GroupId, message: message as unknown as RaftMessage });
+        continue;
+      }
+      if (message.previous === undefined) return undefined;
+      let position: LogPosition = message.previous;
+      const entries: LogEntry[] = [];
+      for (const [term, length] of message.entries ?? []) {
+        if (offset + length > bytes.length) return undefined;
+        const entry = chainEntry(position, term, bytes.toString('utf8', offset, offset + length));
+        offset += length;
+        entries.push(entry);
+        position = entry;
+      }
+      if (entries.length > 0 && position.hash !== lastHash) return undefined;
+      messages.push({ group: group as GroupId, message: { ...message, entries } as unknown as RaftMessage });
+    }
+    return offset === bytes.length ? messages : undefined;
+  } catch {
+    return undefined;
+  }
+}

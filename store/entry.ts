@@ -1,0 +1,184 @@
+import { hash } from 'node:crypto';
+
+import type { CardId, GroupId } from '../base/identifiers.ts';
+
+/**
+ * One entry of a group's log. `body` is the JSON text of an EntryBody; its bytes, not its meaning, are what the
+ * hash covers, so they are replicated and stored exactly as the leader wrote them.
+ */
+export interface LogEntry {
+  readonly index: number;
+  readonly term: number;
+  readonly body: string;
+  /** SHA-256 in hex over the hash before it, index, term and body: two logs that agree here agree on all before. */
+  readonly hash: string;
+}
+
+/** Where a log stands: the position and hash of one entry; index 0 stands before the first. */
+export interface LogPosition {
+  readonly index: number;
+  readonly term: number;
+  readonly hash: string;
+}
+
+/** The hash before a group's first entry. The group's name is in it, so no log passes for another group's. */
+export function originPosition(group: GroupId): LogPosition {
+  return { index: 0, term: 0, hash: hash('sha256', `quadrant log format 1\n${group}`, 'hex') };
+}
+
+/** The entry that follows `previous` with this term and body. */
+export function chainEntry(previous: LogPosition, term: number, body: string): LogEntry {
+  const index = previous.index + 1;
+  return { index, term, body, hash: hash('sha256', `${previous.hash} ${index} ${term}\n${body}`, 'hex') };
+}
+
+/** Message classes that the ledger records: the MTI with its repeat digit cleared. */
+export type MtiClass = '0100' | '0120' | '0200' | '0220' | '0400' | '0420';
+
+export type Durability = 'quorum' | 'local';
+
+/**
+ * What an entry keeps of the request that it decided: enough to recognise a repeat, to match reversals and
+ * completions and to recompute totals; no card number (R4). Absent fields are empty strings. Amounts are minor
+ * units as decimal text, because JSON numbers round.
+ */
+export interface RequestRecord {
+  /** Duplicate key: link, DE 32, DE 41, DE 11, DE 7 and MTI class. */
+  readonly key: string;
+  readonly mtiClass: MtiClass;
+  readonly link: string;
+  /** The card's surrogate id; empty when no such card is on file. */
+  readonly card: CardId | '';
+  /** DE 32 */ readonly acquirer: string;
+  /** DE 41 */ readonly terminal: string;
+  /** DE 42 */ readonly merchant: string;
+  /** DE 11 */ readonly stan: string;
+  /** DE 7  */ readonly transmission: string;
+  /** DE 37 */ readonly rrn: string;
+  /** DE 3  */ readonly processingCode: string;
+  /** DE 4  */ readonly amount: string;
+  /** DE 49 */ readonly currency: string;
+  /** The edge's business date, YYYY-MM-DD. */
+  readonly businessDate: string;
+}
+
+interface Decided {
+  /** Wall clock of the owner when it decided, milliseconds since 1970. */
+  readonly at: number;
+  /** Index of the `config` log whose fold the decision was made from. */
+  readonly configIndex: number;
+  readonly durability: Durability;
+  /** Which delivery of the request this answers (R5): edge, its boot number, a counter. */
+  readonly attempt: string;
+  readonly request: RequestRecord;
+  /** DE 39 */ readonly responseCode: string;
+}
+
+/** An authorization, financial request or advice, decided; with the effects that apply carries out. */
+export interface DecisionEntry extends Decided {
+  readonly kind: 'decision';
+  /** DE 38, six characters when approved, else empty. */
+  readonly authorizationCode: string;
+  /** DE 54 of the answer, or empty. */
+  readonly additionalAmounts: string;
+  /** Placed on the card, billing currency, never negative. */
+  readonly hold: string;
+  readonly holdExpiresAt: number;
+  /** Posted to the card, billing currency; negative for credits. */
+  readonly post: string;
+  /** Log index of the hold that this completes, or 0. */
+  readonly completes: number;
+}
+
+/** A reversal (0400, 0420), decided. */
+export interface ReversalEntry extends Decided {
+  readonly kind: 'reversal';
+  /** Log index of the transaction that is reversed; 0 when none matched. */
+  readonly original: number;
+  /** What remains of the original in billing currency: 0 for a full reversal, more after DE 95. */
+  readonly remaining: string;
+  /** No original was found: what to decline when it comes after all. */
+  readonly tombstone: Tombstone | undefined;
+}
+
+/** How an original that comes after its reversal is recognised: the first of these that the reversal could give. */
+export type Tombstone =
+  | { readonly by: 'original-data'; readonly mtiClass: string; readonly stan: string; readonly transmission: string; readonly acquirer: string }
+  | { readonly by: 'rrn'; readonly rrn: string }
+  | { readonly by: 'stan'; readonly stan: string; readonly amount: string };
+
+export type CardStatus = 'active' | 'blocked' | 'lost' | 'stolen' | 'closed';
+
+/** A card as it comes onto file. Hash and ciphertext of its number stand here and in the card's row only. */
+export interface CardImport {
+  readonly panHash: string;
+  readonly panKeyVersion: number;
+  readonly panCipher: string;
+  readonly expiry: string;
+  readonly status: CardStatus;
+  readonly currency: string;
+  readonly limit: string;
+}
+
+export interface CardsEntry {
+  readonly kind: 'cards';
+  readonly at: number;
+  /** Who entered it, where: for the history. */
+  readonly by: string;
+  /** New cards: their ids are this entry's term and index and the position here. */
+  readonly added: readonly CardImport[];
+  readonly changed: readonly { readonly card: CardId; readonly expiry: string; readonly status: CardStatus; readonly limit: string }[];
+}
+
+/** Holds whose time is over, named by the owner: a node's clock never decides that (R9). */
+export interface ExpiryEntry {
+  readonly kind: 'expiry';
+  readonly at: number;
+  readonly holds: readonly number[];
+}
+
+/** A change of the configuration, entered as one: `config` group only. */
+export interface ConfigurationEntry {
+  readonly kind: 'configuration';
+  readonly at: number;
+  readonly by: string;
+  /** The node at which the change was entered: `origin` of the rewrite rules. */
+  readonly origin: string;
+  readonly changes: readonly ConfigurationRowChange[];
+}
+
+export type ConfigurationRowChange =
+  | { readonly operation: 'put'; readonly table: string; readonly row: Readonly<Record<string, string | number | null>> }
+  | { readonly operation: 'delete'; readonly table: string; readonly key: Readonly<Record<string, string | number | null>> };
+
+/** A new leader's first entry: nothing of earlier terms counts as committed before it is (R1, R6). */
+export interface NoOpEntry {
+  readonly kind: 'no-op';
+  readonly leader: string;
+  readonly term: number;
+}
+
+/** Where copies are compared: apply pauses here until the comparing reader has its snapshot (R14). */
+export interface MarkEntry {
+  readonly kind: 'mark';
+  readonly at: number;
+  readonly compare: string;
+}
+
+export type EntryBody =
+  | DecisionEntry
+  | ReversalEntry
+  | CardsEntry
+  | ExpiryEntry
+  | ConfigurationEntry
+  | NoOpEntry
+  | MarkEntry;
+
+export function encodeBody(body: EntryBody): string {
+  return JSON.stringify(body);
+}
+
+/** Bodies come from our own log behind its hash chain; an unknown kind means a newer version wrote it. */
+export function decodeBody(text: string): EntryBody {
+  return JSON.parse(text) as EntryBody;
+}

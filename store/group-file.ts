@@ -1,0 +1,185 @@
+import Database from 'better-sqlite3';
+
+import { assert, SwitchError } from '../base/errors.ts';
+import type { GroupId } from '../base/identifiers.ts';
+import { decodeBody, originPosition, type EntryBody, type LogEntry, type LogPosition } from './entry.ts';
+
+/** The state that a group's committed entries add up to: what the file computes from its log as it applies it. */
+export interface Fold {
+  /** SQL that creates the fold's tables and indexes when they are missing. */
+  readonly schema: string;
+  /** Prepares to apply; the returned function is called inside the file's transaction, once for each entry. */
+  open(database: Database.Database, group: GroupId): (index: number, term: number, entry: EntryBody) => void;
+}
+
+/** A fold of nothing: what the witness keeps. */
+export const noFold: Fold = { schema: '', open: () => () => undefined };
+
+export interface WriteBatch {
+  /** New entries, consecutive; the first one's index is the present last index + 1 unless the log is cut first. */
+  readonly entries: readonly LogEntry[];
+  /** Entries above this index are removed first (they were never committed), or undefined. */
+  readonly keepThrough: number | undefined;
+  /** Apply committed entries up to here. */
+  readonly applyThrough: number;
+}
+
+export interface WriteOutcome {
+  /** All of the log up to here is on disk. */
+  readonly durable: LogPosition;
+  readonly applied: number;
+  /** Apply stopped right after this mark: the caller opens its snapshots, then lets apply go on. */
+  readonly mark: { readonly compare: string; readonly index: number } | undefined;
+}
+
+const formatVersion = 1;
+
+const logSchema = `
+  CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS log (
+    log_index INTEGER PRIMARY KEY,
+    term INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    hash TEXT NOT NULL
+  ) STRICT;
+`;
+
+/** Entries applied in one transaction at most: bounds the time for which a batch keeps its file. */
+const maximumAppliedPerBatch = 20_000;
+
+/**
+ * A group's file: its log, and the fold of the log's committed entries. One transaction appends what is new and
+ * applies what is newly committed, so that one fdatasync covers both and the two never disagree after a crash.
+ *
+ * Guarantees: when `write` returns, everything it reports is on disk (`synchronous=FULL` on a write-ahead log). The
+ * fold holds committed entries only and is never rolled back; cutting the log below it is a broken invariant.
+ */
+export class GroupFile {
+  readonly #database: Database.Database;
+  readonly #apply: (index: number, term: number, entry: EntryBody) => void;
+  readonly #insert: Database.Statement;
+  readonly #cut: Database.Statement;
+  readonly #select: Database.Statement<unknown[], { log_index: number; term: number; body: string }>;
+  readonly #setApplied: Database.Statement;
+  readonly #transact: (batch: WriteBatch) => void;
+  #last: LogPosition;
+  #applied: number;
+  #mark: WriteOutcome['mark'];
+  /** Bodies appended but not yet applied, so that apply need not read back what was just written. */
+  #unapplied = new Map<number, LogEntry>();
+
+  static open(path: string, group: GroupId, cluster: string, fold: Fold): GroupFile {
+    let database: Database.Database;
+    try {
+      database = new Database(path, { timeout: 0 });
+      return new GroupFile(database, path, group, cluster, fold);
+    } catch (error) {
+      if (error instanceof SwitchError) throw error;
+      throw new SwitchError('STORE_UNREADABLE', `cannot open ${path}: ${String(error)}`, { cause: error });
+    }
+  }
+
+  private constructor(database: Database.Database, path: string, group: GroupId, cluster: string, fold: Fold) {
+    this.#database = database;
+    database.pragma('journal_mode = WAL');
+    database.pragma('synchronous = FULL');
+    // Checkpoints run on another connection (store/checkpointer.ts): one here stalls every answer behind it.
+    database.pragma('wal_autocheckpoint = 0');
+    database.pragma('cache_size = -16384');
+    database.exec(logSchema + fold.schema);
+    const identity = { format: String(formatVersion), cluster, group: group as string };
+    for (const [name, value] of Object.entries(identity)) {
+      database.prepare('INSERT OR IGNORE INTO meta VALUES (?, ?)').run(name, value);
+      const found = readMeta(database, name);
+      if (found !== value) {
+        throw new SwitchError(
+          'DATA_FOLDER_FOREIGN',
+          `${path} has ${name} "${found ?? ''}" and this process expects "${value}"`,
+        );
+      }
+    }
+    database.prepare("INSERT OR IGNORE INTO meta VALUES ('applied_index', '0')").run();
+    this.#applied = Number(readMeta(database, 'applied_index'));
+    this.#last = lastPosition(database, group);
+    this.#insert = database.prepare('INSERT INTO log VALUES (?, ?, ?, ?)');
+    this.#cut = database.prepare('DELETE FROM log WHERE log_index > ?');
+    this.#select = database.prepare('SELECT log_index, term, body FROM log WHERE log_index = ?');
+    this.#setApplied = database.prepare("UPDATE meta SET value = ? WHERE name = 'applied_index'");
+    this.#apply = fold.open(database, group);
+    this.#transact = database.transaction((batch: WriteBatch) => {
+      this.#write(batch, group);
+    }).immediate as (batch: WriteBatch) => void;
+  }
+
+  get last(): LogPosition {
+    return this.#last;
+  }
+
+  get applied(): number {
+    return this.#applied;
+  }
+
+  /** Appends and applies in one durable transaction. Throws the store's error, with nothing changed, when it fails. */
+  write(batch: WriteBatch): WriteOutcome {
+    const before = { last: this.#last, applied: this.#applied };
+    this.#mark = undefined;
+    try {
+      this.#transact(batch);
+    } catch (error) {
+      this.#last = before.last;
+      this.#applied = before.applied;
+      this.#unapplied.clear();
+      throw error;
+    }
+    return { durable: this.#last, applied: this.#applied, mark: this.#mark };
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #write(batch: WriteBatch, group: GroupId): void {
+    if (batch.keepThrough !== undefined && batch.keepThrough < this.#last.index) {
+      assert(batch.keepThrough >= this.#applied, `log of ${group} is cut above applied index ${this.#applied}`);
+      for (let index = batch.keepThrough + 1; index <= this.#last.index; index++) this.#unapplied.delete(index);
+      this.#cut.run(batch.keepThrough);
+      this.#last = lastPosition(this.#database, group);
+    }
+    for (const entry of batch.entries) {
+      assert(entry.index === this.#last.index + 1, `entry ${entry.index} of ${group} follows ${this.#last.index}`);
+      this.#insert.run(entry.index, entry.term, entry.body, entry.hash);
+      this.#unapplied.set(entry.index, entry);
+      this.#last = entry;
+    }
+    const applyThrough = Math.min(batch.applyThrough, this.#last.index, this.#applied + maximumAppliedPerBatch);
+    const from = this.#applied;
+    while (this.#applied < applyThrough && this.#mark === undefined) this.#applyNext();
+    if (this.#applied !== from) this.#setApplied.run(String(this.#applied));
+    // A tail that is long in coming to commit is read back from the file instead of being pinned here.
+    if (this.#unapplied.size > maximumAppliedPerBatch) this.#unapplied.clear();
+  }
+
+  #applyNext(): void {
+    const index = this.#applied + 1;
+    const entry = this.#unapplied.get(index) ?? this.#select.get(index);
+    assert(entry !== undefined, `committed entry ${index} is in the log`);
+    const body = decodeBody(entry.body);
+    this.#apply(index, entry.term, body);
+    this.#unapplied.delete(index);
+    this.#applied = index;
+    if (body.kind === 'mark') this.#mark = { compare: body.compare, index };
+  }
+}
+
+function readMeta(database: Database.Database, name: string): string | undefined {
+  return database.prepare<[string], { value: string }>('SELECT value FROM meta WHERE name = ?').get(name)?.value;
+}
+
+function lastPosition(database: Database.Database, group: GroupId): LogPosition {
+  const row = database
+    .prepare<[], { log_index: number; term: number; hash: string }>(
+      'SELECT log_index, term, hash FROM log ORDER BY log_index DESC LIMIT 1',
+    )
+    .get();
+  return row === undefined ? originPosition(group) : { index: row.log_index, term: row.term, hash: row.hash };
+}

@@ -1,0 +1,14 @@
+import type { Fold } from './group-file.ts';
+import { applyToLedger } from './ledger.ts';
+import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
+
+/** The fold of a card group: cards, transactions, tombstones. */
+export const ledgerFold: Fold = {
+  schema: ledgerSchema,
+  open(database, group) {
+    const ledger = new SqliteLedger(database);
+    return (index, term, entry) => {
+      applyToLedger(ledger, group, index, term, entry);
+    };
+  },
+};

@@ -1,0 +1,196 @@
+import type { CardId } from '../base/identifiers.ts';
+import type { CardRow, LedgerReader, LedgerState, TombstoneRow, TransactionRow } from './ledger.ts';
+
+interface Versioned<Row> {
+  row: Row;
+  /** Log index of the entry that wrote this version. */
+  index: number;
+}
+
+/**
+ * What deciding sees (R1): the committed fold in its file, and on top the effect of every log entry after it,
+ * committed or not. Rows here are whole states, so it does no harm when the file is already further than `settle`
+ * has been told: the overlay's row is then the same or newer.
+ *
+ * Memory is bounded by the entries between applied and last; the leader bounds those.
+ */
+export class LedgerOverlay implements LedgerState {
+  readonly #base: LedgerReader;
+  readonly #cards = new Map<CardId, Versioned<CardRow>>();
+  readonly #cardsByHash = new Map<string, CardId>();
+  readonly #transactions = new Map<number, Versioned<TransactionRow>>();
+  readonly #transactionsByKey = new Map<string, number>();
+  readonly #transactionsByCard = new Map<CardId, Set<number>>();
+  readonly #tombstones = new Map<CardId, TombstoneRow[]>();
+  /** What was written by which entry, in order: what `settle` takes from the front. */
+  #written: (() => void)[][] = [];
+  #writtenFrom = 0;
+  #current = 0;
+
+  constructor(base: LedgerReader) {
+    this.#base = base;
+  }
+
+  /** Names the entry whose effects the following puts are. */
+  begin(index: number): void {
+    if (this.#written.length === 0) this.#writtenFrom = index;
+    while (this.#writtenFrom + this.#written.length <= index) this.#written.push([]);
+    this.#current = index;
+  }
+
+  /** The file holds everything up to `applied`: those rows are read from it again. */
+  settle(applied: number): void {
+    let count = 0;
+    while (count < this.#written.length && this.#writtenFrom + count <= applied) {
+      for (const forget of this.#written[count] ?? []) forget();
+      count += 1;
+    }
+    if (count === 0) return;
+    this.#written = this.#written.slice(count);
+    this.#writtenFrom += count;
+  }
+
+  /** Forgets everything: the caller applies the log's tail anew (a new term, a truncated log). */
+  clear(): void {
+    for (const map of [
+      this.#cards,
+      this.#cardsByHash,
+      this.#transactions,
+      this.#transactionsByKey,
+      this.#transactionsByCard,
+      this.#tombstones,
+    ]) {
+      map.clear();
+    }
+    this.#written = [];
+  }
+
+  cardById(card: CardId): CardRow | undefined {
+    return this.#cards.get(card)?.row ?? this.#base.cardById(card);
+  }
+
+  cardByPanHash(panHash: string): CardRow | undefined {
+    const known = this.#cardsByHash.get(panHash);
+    if (known !== undefined) return this.cardById(known);
+    const row = this.#base.cardByPanHash(panHash);
+    return row === undefined ? undefined : (this.#cards.get(row.cardId)?.row ?? row);
+  }
+
+  transaction(index: number): TransactionRow | undefined {
+    return this.#transactions.get(index)?.row ?? this.#base.transaction(index);
+  }
+
+  transactionByKey(key: string): TransactionRow | undefined {
+    const known = this.#transactionsByKey.get(key);
+    if (known !== undefined) return this.transaction(known);
+    const row = this.#base.transactionByKey(key);
+    return row === undefined ? undefined : (this.#transactions.get(row.index)?.row ?? row);
+  }
+
+  transactionsByStan(card: CardId, stan: string): readonly TransactionRow[] {
+    return this.#merge(card, this.#base.transactionsByStan(card, stan), (row) => row.request.stan === stan);
+  }
+
+  transactionsByRrn(card: CardId, rrn: string): readonly TransactionRow[] {
+    return this.#merge(card, this.#base.transactionsByRrn(card, rrn), (row) => row.request.rrn === rrn);
+  }
+
+  holdsByAuthorizationCode(card: CardId, authorizationCode: string): readonly TransactionRow[] {
+    return this.#merge(
+      card,
+      this.#base.holdsByAuthorizationCode(card, authorizationCode),
+      (row) => row.authorizationCode === authorizationCode && (row.state === 'held' || row.state === 'expired'),
+    );
+  }
+
+  tombstones(card: CardId): readonly TombstoneRow[] {
+    const later = this.#tombstones.get(card);
+    const base = this.#base.tombstones(card);
+    if (later === undefined) return base;
+    const known = new Set(base.map((row) => row.index));
+    return [...base, ...later.filter((row) => !known.has(row.index))];
+  }
+
+  holdsDue(at: number, limit: number): readonly TransactionRow[] {
+    return this.#base
+      .holdsDue(at, limit)
+      .map((row) => this.#transactions.get(row.index)?.row ?? row)
+      .filter((row) => row.state === 'held');
+  }
+
+  addCard(row: CardRow): void {
+    this.changeCard(row);
+  }
+
+  changeCard(row: CardRow): void {
+    this.#cards.set(row.cardId, { row, index: this.#current });
+    this.#cardsByHash.set(row.panHash, row.cardId);
+    this.#remember((written) => {
+      if (this.#cards.get(row.cardId)?.index !== written) return;
+      this.#cards.delete(row.cardId);
+      this.#cardsByHash.delete(row.panHash);
+    });
+  }
+
+  addTransaction(row: TransactionRow): void {
+    this.changeTransaction(row);
+  }
+
+  changeTransaction(row: TransactionRow): void {
+    const { card } = row.request;
+    this.#transactions.set(row.index, { row, index: this.#current });
+    this.#transactionsByKey.set(row.request.key, row.index);
+    if (card !== '') {
+      const ofCard = this.#transactionsByCard.get(card) ?? new Set();
+      ofCard.add(row.index);
+      this.#transactionsByCard.set(card, ofCard);
+    }
+    this.#remember((written) => {
+      if (this.#transactions.get(row.index)?.index !== written) return;
+      this.#transactions.delete(row.index);
+      this.#transactionsByKey.delete(row.request.key);
+      if (card === '') return;
+      const ofCard = this.#transactionsByCard.get(card);
+      ofCard?.delete(row.index);
+      if (ofCard?.size === 0) this.#transactionsByCard.delete(card);
+    });
+  }
+
+  addTombstone(row: TombstoneRow): void {
+    this.#tombstones.set(row.card, [...(this.#tombstones.get(row.card) ?? []), row]);
+    this.#remember(() => {
+      const left = (this.#tombstones.get(row.card) ?? []).filter((other) => other.index !== row.index);
+      if (left.length === 0) this.#tombstones.delete(row.card);
+      else this.#tombstones.set(row.card, left);
+    });
+  }
+
+  /** Entries after the applied one that the overlay still carries. */
+  get depth(): number {
+    return this.#written.length;
+  }
+
+  #remember(forget: (written: number) => void): void {
+    const written = this.#current;
+    this.#written.at(-1)?.push(() => {
+      forget(written);
+    });
+  }
+
+  #merge(
+    card: CardId,
+    base: readonly TransactionRow[],
+    fits: (row: TransactionRow) => boolean,
+  ): readonly TransactionRow[] {
+    const later = this.#transactionsByCard.get(card);
+    if (later === undefined) return base;
+    const merged = new Map(base.map((row) => [row.index, row]));
+    for (const index of later) {
+      const row = this.#transactions.get(index)?.row;
+      if (row === undefined) continue;
+      if (fits(row)) merged.set(index, row);
+      else merged.delete(index);
+    }
+    return [...merged.values()].sort((a, b) => a.index - b.index);
+  }
+}

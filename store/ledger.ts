@@ -1,0 +1,297 @@
+import type { CardId, GroupId } from '../base/identifiers.ts';
+import { cardId } from '../base/identifiers.ts';
+import { assert } from '../base/errors.ts';
+import type {
+  CardStatus,
+  CardsEntry,
+  DecisionEntry,
+  EntryBody,
+  ExpiryEntry,
+  MtiClass,
+  RequestRecord,
+  ReversalEntry,
+  Tombstone,
+} from './entry.ts';
+
+/** A card as the fold holds it. Open-to-buy is `limit - held - posted`; money in the card's own currency. */
+export interface CardRow {
+  readonly cardId: CardId;
+  readonly panHash: string;
+  readonly panKeyVersion: number;
+  readonly panCipher: string;
+  readonly expiry: string;
+  readonly status: CardStatus;
+  readonly currency: string;
+  readonly limit: bigint;
+  readonly held: bigint;
+  /** Postings less credits. */
+  readonly posted: bigint;
+  /** What `usageCount` and `usageAmount` count: approved debits of this business date. */
+  readonly usageDate: string;
+  readonly usageCount: number;
+  readonly usageAmount: bigint;
+  /** Log index of the last entry that changed the row. */
+  readonly changedAt: number;
+}
+
+/**
+ * declined: no effect, ever. recorded: approved, no money (inquiry, verification, reversal). held: a hold stands.
+ * completed: its hold went into a posting. posted: money moved. reversed, expired: the effect was taken back.
+ */
+export type TransactionState = 'declined' | 'recorded' | 'held' | 'completed' | 'posted' | 'reversed' | 'expired';
+
+/** One decided request and what became of it. */
+export interface TransactionRow {
+  /** Index of the deciding entry: the transaction's identity within its group. */
+  readonly index: number;
+  readonly request: RequestRecord;
+  readonly responseCode: string;
+  readonly authorizationCode: string;
+  readonly additionalAmounts: string;
+  readonly decidedAt: number;
+  readonly state: TransactionState;
+  /** Amount in billing currency when decided; what DE 95 is scaled by. */
+  readonly billed: bigint;
+  readonly held: bigint;
+  readonly posted: bigint;
+  readonly holdExpiresAt: number;
+  /** What this completes or reverses, or 0. */
+  readonly original: number;
+  /** What a completion took out of its hold: given back when the completion is reversed. */
+  readonly restores: bigint;
+}
+
+export interface TombstoneRow {
+  readonly index: number;
+  readonly card: CardId;
+  readonly link: string;
+  readonly terminal: string;
+  readonly tombstone: Tombstone;
+}
+
+/** The fold of a card group, as deciding reads it: committed rows, with the overlay of later entries on top (R1). */
+export interface LedgerReader {
+  cardById(card: CardId): CardRow | undefined;
+  cardByPanHash(panHash: string): CardRow | undefined;
+  transaction(index: number): TransactionRow | undefined;
+  transactionByKey(key: string): TransactionRow | undefined;
+  transactionsByStan(card: CardId, stan: string): readonly TransactionRow[];
+  transactionsByRrn(card: CardId, rrn: string): readonly TransactionRow[];
+  /** Holds of the card that stand or have expired, with this DE 38. */
+  holdsByAuthorizationCode(card: CardId, authorizationCode: string): readonly TransactionRow[];
+  tombstones(card: CardId): readonly TombstoneRow[];
+  /** Standing holds that end at or before `at`, the earliest first. */
+  holdsDue(at: number, limit: number): readonly TransactionRow[];
+}
+
+/** What apply writes; the SQLite fold and the in-memory overlay are the two implementations. */
+export interface LedgerState extends LedgerReader {
+  addCard(row: CardRow): void;
+  changeCard(row: CardRow): void;
+  addTransaction(row: TransactionRow): void;
+  changeTransaction(row: TransactionRow): void;
+  addTombstone(row: TombstoneRow): void;
+}
+
+/** Whether the entry's DE 39 approves: 00, and 10 for a part. */
+export function isApproval(responseCode: string): boolean {
+  return responseCode === '00' || responseCode === '10';
+}
+
+/**
+ * Applies one entry of a card group. Pure over `state`: it reads the entry and the fold only, so that every copy
+ * computes the same rows (R1). The same code runs in the file, in the overlay and in the recomputation.
+ */
+export function applyToLedger(state: LedgerState, group: GroupId, index: number, term: number, entry: EntryBody): void {
+  switch (entry.kind) {
+    case 'decision':
+      applyDecision(state, index, entry);
+      return;
+    case 'reversal':
+      applyReversal(state, index, entry);
+      return;
+    case 'cards':
+      applyCards(state, group, index, term, entry);
+      return;
+    case 'expiry':
+      applyExpiry(state, index, entry);
+      return;
+    case 'no-op':
+    case 'mark':
+      return;
+    default:
+      throw new Error(`entry ${index} of group ${group} is of kind "${entry.kind}", which a card group cannot hold`);
+  }
+}
+
+function mustCard(state: LedgerState, card: CardId): CardRow {
+  const row = state.cardById(card);
+  assert(row !== undefined, `card ${card} is in the fold`);
+  return row;
+}
+
+function mustTransaction(state: LedgerState, index: number): TransactionRow {
+  const row = state.transaction(index);
+  assert(row !== undefined, `transaction ${index} is in the fold`);
+  return row;
+}
+
+function applyDecision(state: LedgerState, index: number, entry: DecisionEntry): void {
+  const hold = BigInt(entry.hold);
+  const post = BigInt(entry.post);
+  let restores = 0n;
+  if (entry.request.card !== '') {
+    let card = mustCard(state, entry.request.card);
+    if (entry.completes !== 0) {
+      const held = mustTransaction(state, entry.completes);
+      restores = held.held;
+      state.changeTransaction({ ...held, state: 'completed', held: 0n });
+    }
+    if (hold !== 0n || post !== 0n || restores !== 0n) {
+      card = { ...card, held: card.held + hold - restores, posted: card.posted + post, changedAt: index };
+      const debit = entry.completes === 0 ? hold + (post > 0n ? post : 0n) : 0n;
+      state.changeCard(debit > 0n ? countUsage(card, entry.request.businessDate, debit) : card);
+    }
+  }
+  state.addTransaction({
+    index,
+    request: entry.request,
+    responseCode: entry.responseCode,
+    authorizationCode: entry.authorizationCode,
+    additionalAmounts: entry.additionalAmounts,
+    decidedAt: entry.at,
+    state: decidedState(entry, hold, post),
+    billed: hold !== 0n ? hold : post < 0n ? -post : post,
+    held: hold,
+    posted: post,
+    holdExpiresAt: entry.holdExpiresAt,
+    original: entry.completes,
+    restores,
+  });
+}
+
+function decidedState(entry: DecisionEntry, hold: bigint, post: bigint): TransactionState {
+  if (!isApproval(entry.responseCode)) return 'declined';
+  if (hold !== 0n) return 'held';
+  return post !== 0n ? 'posted' : 'recorded';
+}
+
+function countUsage(card: CardRow, businessDate: string, debit: bigint): CardRow {
+  const sameDay = card.usageDate === businessDate;
+  return {
+    ...card,
+    usageDate: businessDate,
+    usageCount: (sameDay ? card.usageCount : 0) + 1,
+    usageAmount: (sameDay ? card.usageAmount : 0n) + debit,
+  };
+}
+
+function applyReversal(state: LedgerState, index: number, entry: ReversalEntry): void {
+  const { request } = entry;
+  if (entry.original !== 0 && request.card !== '') {
+    reverse(state, index, mustCard(state, request.card), mustTransaction(state, entry.original), BigInt(entry.remaining));
+  }
+  state.addTransaction({
+    index,
+    request,
+    responseCode: entry.responseCode,
+    authorizationCode: '',
+    additionalAmounts: '',
+    decidedAt: entry.at,
+    state: isApproval(entry.responseCode) ? 'recorded' : 'declined',
+    billed: 0n,
+    held: 0n,
+    posted: 0n,
+    holdExpiresAt: 0,
+    original: entry.original,
+    restores: 0n,
+  });
+  if (entry.tombstone !== undefined && request.card !== '') {
+    state.addTombstone({
+      index,
+      card: request.card,
+      link: request.link,
+      terminal: request.terminal,
+      tombstone: entry.tombstone,
+    });
+  }
+}
+
+/** Lowers what remains of `original` to `remaining`; never raises it, so that reversing twice releases once. */
+function reverse(state: LedgerState, index: number, card: CardRow, original: TransactionRow, remaining: bigint): void {
+  if (original.state === 'held') {
+    const held = remaining < original.held ? remaining : original.held;
+    const released = original.held - held;
+    state.changeTransaction({ ...original, held, state: held === 0n ? 'reversed' : 'held' });
+    state.changeCard(
+      uncountUsage({ ...card, held: card.held - released, changedAt: index }, original, released, held === 0n),
+    );
+  } else if (original.state === 'posted') {
+    const size = original.posted < 0n ? -original.posted : original.posted;
+    const kept = remaining < size ? remaining : size;
+    const posted = original.posted < 0n ? -kept : kept;
+    let after: CardRow = { ...card, posted: card.posted - (original.posted - posted), changedAt: index };
+    state.changeTransaction({ ...original, posted, state: kept === 0n ? 'reversed' : 'posted' });
+    if (kept === 0n && original.original !== 0) {
+      const hold = mustTransaction(state, original.original);
+      state.changeTransaction({ ...hold, held: original.restores, state: original.restores === 0n ? 'expired' : 'held' });
+      after = { ...after, held: after.held + original.restores };
+    } else if (original.original === 0 && original.posted > 0n) {
+      after = uncountUsage(after, original, size - kept, kept === 0n);
+    }
+    state.changeCard(after);
+  }
+}
+
+function uncountUsage(card: CardRow, original: TransactionRow, released: bigint, whole: boolean): CardRow {
+  if (card.usageDate !== original.request.businessDate) return card;
+  return {
+    ...card,
+    usageAmount: card.usageAmount - released,
+    usageCount: card.usageCount - (whole ? 1 : 0),
+  };
+}
+
+function applyCards(state: LedgerState, group: GroupId, index: number, term: number, entry: CardsEntry): void {
+  entry.added.forEach((added, position) => {
+    state.addCard({
+      cardId: cardId(group, term, index, position),
+      panHash: added.panHash,
+      panKeyVersion: added.panKeyVersion,
+      panCipher: added.panCipher,
+      expiry: added.expiry,
+      status: added.status,
+      currency: added.currency,
+      limit: BigInt(added.limit),
+      held: 0n,
+      posted: 0n,
+      usageDate: '',
+      usageCount: 0,
+      usageAmount: 0n,
+      changedAt: index,
+    });
+  });
+  for (const change of entry.changed) {
+    const card = mustCard(state, change.card);
+    state.changeCard({
+      ...card,
+      expiry: change.expiry,
+      status: change.status,
+      limit: BigInt(change.limit),
+      changedAt: index,
+    });
+  }
+}
+
+function applyExpiry(state: LedgerState, index: number, entry: ExpiryEntry): void {
+  for (const holdIndex of entry.holds) {
+    const hold = mustTransaction(state, holdIndex);
+    // Completed or reversed between the owner's look and this entry: nothing is left to release.
+    if (hold.state !== 'held' || hold.request.card === '') continue;
+    const card = mustCard(state, hold.request.card);
+    state.changeTransaction({ ...hold, held: 0n, state: 'expired' });
+    state.changeCard({ ...card, held: card.held - hold.held, changedAt: index });
+  }
+}
+
+export type { MtiClass };

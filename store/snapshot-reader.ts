@@ -1,0 +1,314 @@
+import { hash } from 'node:crypto';
+
+import Database from 'better-sqlite3';
+
+import { assert, SwitchError } from '../base/errors.ts';
+import type { GroupId } from '../base/identifiers.ts';
+import {
+  canonicalSql,
+  compareKeys,
+  decodeValue,
+  digestOf,
+  encodeValue,
+  exactValueSql,
+  identifierSql,
+  leavesOf,
+  showValue,
+  type EncodedKey,
+  type EncodedValue,
+  type KeyRange,
+  type SqlScalar,
+} from './canonical.ts';
+import { chainEntry, originPosition, type LogPosition } from './entry.ts';
+
+/** What of a table is compared. Names come from our own code, never from a message. */
+export interface TableSpecification {
+  readonly name: string;
+  /** The primary key; none of its columns is ever NULL. */
+  readonly keyColumns: readonly string[];
+  /** The columns that must be equal on all copies, key columns included. */
+  readonly columns: readonly string[];
+  /** Columns that each node makes for itself: not compared, but held against the rules. */
+  readonly derivedColumns: readonly string[];
+  /** Columns whose JSON text is looked into to say which property differs. */
+  readonly jsonColumns: readonly string[];
+  /** Only rows up to the snapshot's applied index belong to it: the log, whose tail may not be committed. */
+  readonly throughApplied: boolean;
+}
+
+export interface Block {
+  /** Key of the block's last row; of the last block, the asked range's own end. */
+  readonly end: EncodedKey | null;
+  readonly rows: number;
+  readonly digest: Buffer;
+}
+
+export interface RowDigest {
+  readonly key: EncodedKey;
+  readonly digest: Buffer;
+}
+
+export interface ColumnDigest {
+  /** A column's name, or `body.request.amount`: a property within a JSON column. */
+  readonly column: string;
+  readonly digest: Buffer;
+  /** For people, card data masked. */
+  readonly shown: string;
+}
+
+export interface ChainFault {
+  readonly index: number;
+  /** `missing`: no such entry. `hash`: the entry's hash is not that of what is before it and of itself. */
+  readonly fault: 'missing' | 'hash';
+}
+
+/**
+ * A group's file as it is at one moment, for comparing it. The connection is read-only and its transaction pins the
+ * write-ahead log: nothing that is written later is seen, no writer waits for it, and the log file cannot shrink until
+ * `close`. Every call does a bounded amount of work and says how far it came, so that a caller can do others between.
+ * Throws SQLite's own error for a missing table, a missing column and a damaged page.
+ */
+export class SnapshotReader {
+  readonly group: GroupId;
+  /** The fold in this snapshot is that of the log up to here. */
+  readonly appliedIndex: number;
+  readonly lastLogIndex: number;
+  readonly #database: Database.Database;
+  readonly #statements = new Map<string, Database.Statement<SqlScalar[], SqlScalar[]>>();
+
+  /** Pins the file as it is now. Throws STORE_UNREADABLE. */
+  static open(path: string): SnapshotReader {
+    let database: Database.Database | undefined;
+    try {
+      database = new Database(path, { readonly: true, fileMustExist: true, timeout: 0 });
+      return new SnapshotReader(database);
+    } catch (error) {
+      database?.close();
+      throw new SwitchError('STORE_UNREADABLE', `cannot read a snapshot of ${path}: ${String(error)}`, { cause: error });
+    }
+  }
+
+  private constructor(database: Database.Database) {
+    this.#database = database;
+    database.pragma('cache_size = -8192');
+    database.exec('BEGIN');
+    const meta = new Map(
+      database
+        .prepare<[], { name: string; value: string }>('SELECT name, value FROM meta')
+        .all()
+        .map((row) => [row.name, row.value]),
+    );
+    this.group = (meta.get('group') ?? '') as GroupId;
+    this.appliedIndex = Number(meta.get('applied_index') ?? 0);
+    const last = database.prepare<[], { last: number | null }>('SELECT max(log_index) AS last FROM log').get();
+    this.lastLogIndex = last?.last ?? 0;
+  }
+
+  /**
+   * Cuts the range into blocks of `size` rows, at most `maximumBlocks` of them. The last block of the range goes to its
+   * end, and may be empty: then `done`, else the next call goes on after the last block's end.
+   */
+  blocks(
+    table: TableSpecification,
+    range: KeyRange,
+    size: number,
+    maximumBlocks: number,
+  ): { readonly blocks: readonly Block[]; readonly done: boolean } {
+    const blocks: Block[] = [];
+    let { after } = range;
+    while (blocks.length < maximumBlocks) {
+      const full = this.#keyAt(table, { after, through: range.through }, size - 1);
+      const end = full ?? range.through;
+      const { rows, digest } = this.#digest(table, { after, through: end }, size);
+      blocks.push({ end, rows, digest });
+      if (full === undefined || (range.through !== null && compareKeys(full, range.through) === 0)) {
+        return { blocks, done: true };
+      }
+      after = full;
+    }
+    return { blocks, done: false };
+  }
+
+  /**
+   * Digests of the blocks with these ends, the first one after `after`. At most `size + 1` rows of each are read: where
+   * the other side has `size` at most, the digest then differs as it must.
+   */
+  digests(
+    table: TableSpecification,
+    after: EncodedKey | null,
+    ends: readonly (EncodedKey | null)[],
+    size: number,
+  ): Buffer[] {
+    let start = after;
+    return ends.map((end) => {
+      const { digest } = this.#digest(table, { after: start, through: end }, size + 1);
+      start = end;
+      return digest;
+    });
+  }
+
+  /** Each row's key and digest in key order, `limit` at most. `done`: the range has no more. */
+  rows(
+    table: TableSpecification,
+    range: KeyRange,
+    limit: number,
+  ): { readonly rows: readonly RowDigest[]; readonly done: boolean } {
+    const keys = table.keyColumns.map(exactValueSql).join(', ');
+    const found = this.#select(table, `${keys}, CAST(${canonicalSql(table.columns)} AS BLOB)`, range, `LIMIT ${limit}`);
+    const rows = found.map((row) => ({
+      key: encodeRow(row, table.keyColumns.length),
+      digest: digestOf(row.at(-1) as Buffer),
+    }));
+    return { rows, done: rows.length < limit };
+  }
+
+  /** What stands in a row, column by column; undefined when there is no such row. */
+  columns(table: TableSpecification, key: EncodedKey): readonly ColumnDigest[] | undefined {
+    const values = this.#row(table, table.columns, key);
+    return values && table.columns.flatMap((column, at) => describeColumn(table, column, values[at] ?? 'n'));
+  }
+
+  /** Rows with what they hold, derived columns too, in clear: only for tables that hold no card data. */
+  values(
+    table: TableSpecification,
+    range: KeyRange,
+    limit: number,
+  ): { readonly rows: readonly { readonly key: EncodedKey; readonly values: readonly EncodedValue[] }[]; readonly done: boolean } {
+    const names = [...table.keyColumns, ...table.columns, ...table.derivedColumns];
+    const found = this.#select(table, names.map(exactValueSql).join(', '), range, `LIMIT ${limit}`);
+    const rows = found.map((row) => ({
+      key: encodeRow(row, table.keyColumns.length),
+      values: encodeRow(row, names.length).slice(table.keyColumns.length),
+    }));
+    return { rows, done: rows.length < limit };
+  }
+
+  /**
+   * Recomputes the hashes of up to `limit` entries after index `after`; `next` is where to go on, null at the end. A
+   * fault is told where it stands; what follows is held against the hash that is written there.
+   */
+  verifyChain(after: number, limit: number): { readonly faults: readonly ChainFault[]; readonly next: number | null } {
+    const faults: ChainFault[] = [];
+    let previous = this.#positionAt(after);
+    const entries = this.#database
+      .prepare<[number, number, number], [number, number, string, string]>(
+        'SELECT log_index, term, body, hash FROM log WHERE log_index > ? AND log_index <= ? ORDER BY log_index LIMIT ?',
+      )
+      .raw()
+      .all(after, this.appliedIndex, limit);
+    for (const [index, term, body, stored] of entries) {
+      if (index !== previous.index + 1) faults.push({ index: previous.index + 1, fault: 'missing' });
+      else if (chainEntry(previous, term, body).hash !== stored) faults.push({ index, fault: 'hash' });
+      previous = { index, term, hash: stored };
+    }
+    if (entries.length === limit) return { faults, next: previous.index };
+    if (previous.index < this.appliedIndex) faults.push({ index: previous.index + 1, fault: 'missing' });
+    return { faults, next: null };
+  }
+
+  close(): void {
+    this.#statements.clear();
+    this.#database.close();
+  }
+
+  /** The entry at or before `index`: what the next one's hash is made from. */
+  #positionAt(index: number): LogPosition {
+    const row = this.#database
+      .prepare<[number], LogPosition>(
+        'SELECT log_index AS "index", term, hash FROM log WHERE log_index <= ? ORDER BY log_index DESC LIMIT 1',
+      )
+      .get(index);
+    return row ?? originPosition(this.group);
+  }
+
+  #keyAt(table: TableSpecification, range: KeyRange, offset: number): EncodedKey | undefined {
+    const keys = table.keyColumns.map(exactValueSql).join(', ');
+    const [row] = this.#select(table, keys, range, `LIMIT 1 OFFSET ${offset}`);
+    return row && encodeRow(row, table.keyColumns.length);
+  }
+
+  #digest(table: TableSpecification, range: KeyRange, limit: number): { rows: number; digest: Buffer } {
+    const { where, parameters } = this.#where(table, range);
+    // The inner query's order is that of the concatenation: it has a limit, so SQLite does not merge it into the outer.
+    const [row] = this.#all(
+      `SELECT count(*), CAST(group_concat(row_bytes, '') AS BLOB) FROM (SELECT ${canonicalSql(table.columns)} AS row_bytes` +
+        ` FROM ${identifierSql(table.name)} ${where} ORDER BY ${keyList(table)} LIMIT ${limit})`,
+      parameters,
+    );
+    assert(row !== undefined, 'an aggregate has one row');
+    return { rows: Number(row[0]), digest: digestOf((row[1] as Buffer | null) ?? Buffer.alloc(0)) };
+  }
+
+  #row(table: TableSpecification, columns: readonly string[], key: EncodedKey): readonly EncodedValue[] | undefined {
+    const conditions = table.keyColumns.map((column, at) => `${identifierSql(column)} = ${placeholder(key[at])}`);
+    const [row] = this.#all(
+      `SELECT ${columns.map(exactValueSql).join(', ')} FROM ${identifierSql(table.name)} WHERE ${conditions.join(' AND ')}`,
+      key.map(decodeValue),
+    );
+    return row && encodeRow(row, columns.length);
+  }
+
+  #select(table: TableSpecification, what: string, range: KeyRange, limit: string): SqlScalar[][] {
+    const { where, parameters } = this.#where(table, range);
+    return this.#all(
+      `SELECT ${what} FROM ${identifierSql(table.name)} ${where} ORDER BY ${keyList(table)} ${limit}`,
+      parameters,
+    );
+  }
+
+  #where(table: TableSpecification, { after, through }: KeyRange): { where: string; parameters: SqlScalar[] } {
+    const conditions: string[] = [];
+    const parameters: SqlScalar[] = [];
+    for (const [operator, key] of [
+      ['>', after],
+      ['<=', through],
+    ] as const) {
+      if (key === null) continue;
+      assert(key.length === table.keyColumns.length, `a key of ${table.name} has ${table.keyColumns.length} values`);
+      conditions.push(`(${keyList(table)}) ${operator} (${key.map(placeholder).join(', ')})`);
+      parameters.push(...key.map(decodeValue));
+    }
+    if (table.throughApplied) {
+      conditions.push(`${identifierSql(table.keyColumns[0] ?? '')} <= ?`);
+      parameters.push(BigInt(this.appliedIndex));
+    }
+    return { where: conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`, parameters };
+  }
+
+  #all(sql: string, parameters: readonly SqlScalar[]): SqlScalar[][] {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare<SqlScalar[], SqlScalar[]>(sql).raw().safeIntegers(true);
+      this.#statements.set(sql, statement);
+    }
+    return statement.all(...parameters);
+  }
+}
+
+function keyList(table: TableSpecification): string {
+  return table.keyColumns.map(identifierSql).join(', ');
+}
+
+function placeholder(value: EncodedValue | undefined): string {
+  return value?.startsWith('u') === true ? 'CAST(? AS TEXT)' : '?';
+}
+
+/** The first `count` values of a row that was read by `exactValueSql`: types and values take turns. */
+function encodeRow(row: readonly SqlScalar[], count: number): EncodedValue[] {
+  return Array.from({ length: count }, (_, at) => encodeValue(row[2 * at], row[2 * at + 1]));
+}
+
+function describeColumn(table: TableSpecification, column: string, value: EncodedValue): ColumnDigest[] {
+  if (!table.jsonColumns.includes(column) || !value.startsWith('t')) {
+    return [{ column, digest: digestOf(Buffer.from(value)), shown: showValue(column, value) }];
+  }
+  // The whole text may hold what must be hidden: it is told by length and hash, its properties one by one.
+  const text = value.slice(1);
+  const shown = `${Buffer.byteLength(text)} bytes, hash ${hash('sha256', text, 'hex').slice(0, 8)}`;
+  const leaves = leavesOf(text).map(([path, leaf]) => ({
+    column: `${column}.${path}`,
+    digest: digestOf(Buffer.from(leaf)),
+    shown: showValue(path.slice(path.lastIndexOf('.') + 1), leaf),
+  }));
+  return [{ column, digest: digestOf(Buffer.from(value)), shown }, ...leaves];
+}

@@ -1,0 +1,388 @@
+import type { Random } from '../base/random.ts';
+import { responseCodeOfStatus } from '../config-db/cards.ts';
+import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from '../config-db/rows.ts';
+import type { DecisionEntry, Durability, RequestRecord, ReversalEntry, Tombstone } from '../store/entry.ts';
+import { isApproval, type CardRow, type LedgerReader, type TransactionRow } from '../store/ledger.ts';
+import { duplicateKey, purposeOf, type SwitchRequest } from './request.ts';
+
+/** Everything that a decision is made from besides the request: nothing else is read, and nothing is changed. */
+export interface DecisionContext {
+  readonly ledger: LedgerReader;
+  /** Keyed hash of the request's card number. */
+  readonly panHash: string;
+  readonly range: PanRangeRow;
+  readonly limits: (currency: string) => RangeLimitRow | undefined;
+  readonly link: AcquirerLinkRow;
+  readonly configIndex: number;
+  readonly durability: Durability;
+  readonly attempt: string;
+  /** Wall clock, milliseconds since 1970. */
+  readonly at: number;
+  readonly random: Random;
+}
+
+export type Decision =
+  /** To be appended; the answer leaves when the entry is as durable as its range asks (R2). */
+  | { readonly kind: 'decided'; readonly entry: DecisionEntry | ReversalEntry }
+  /** The request was decided before: its stored answer, under the same rule (R2, R4). */
+  | { readonly kind: 'stored'; readonly transaction: TransactionRow; readonly answer: DecidedAnswer }
+  /** An answer that leaves no trace, because every repeat gets it again. */
+  | { readonly kind: 'refused'; readonly responseCode: string; readonly reason: string };
+
+/** The decided fields of an answer; everything else is echoed from the request at hand (R4). */
+export interface DecidedAnswer {
+  /** DE 39 */ readonly responseCode: string;
+  /** DE 38, or '' */ readonly authorizationCode: string;
+  /** DE 54, or '' */ readonly additionalAmounts: string;
+}
+
+/** DE 39 for a request whose transaction was reversed or has expired, and for one whose reversal came first. */
+const alreadyReversed = '94';
+const duplicateOfAnother = '94';
+
+const dayMs = 86_400_000;
+
+/** Decides one request. Pure: the same request, ledger, configuration, time and chance give the same decision. */
+export function decide(request: SwitchRequest, context: DecisionContext): Decision {
+  const card = context.ledger.cardByPanHash(context.panHash);
+  const key = duplicateKey(request);
+  const known = context.ledger.transactionByKey(key);
+  if (known !== undefined) return answerRepeat(request, card, known);
+  if (!mayUse(context.link, request.acquirer)) {
+    return { kind: 'refused', responseCode: '58', reason: 'DE 32 is not one that the link may use' };
+  }
+  const record = recordOf(request, key, card);
+  const entry =
+    request.mtiClass === '0400' || request.mtiClass === '0420'
+      ? decideReversal(request, record, card, context)
+      : decideTransaction(request, record, card, context);
+  return { kind: 'decided', entry };
+}
+
+function answerRepeat(request: SwitchRequest, card: CardRow | undefined, known: TransactionRow): Decision {
+  const before = known.request;
+  const otherCard = before.card !== '' && before.card !== card?.cardId;
+  if (otherCard || before.amount !== request.amount.toString() || before.currency !== request.currency) {
+    return { kind: 'refused', responseCode: duplicateOfAnother, reason: 'same key, other card or amount' };
+  }
+  if (known.state === 'reversed' || known.state === 'expired') {
+    const answer = { responseCode: alreadyReversed, authorizationCode: '', additionalAmounts: '' };
+    return { kind: 'stored', transaction: known, answer };
+  }
+  return { kind: 'stored', transaction: known, answer: known };
+}
+
+function mayUse(link: AcquirerLinkRow, acquirer: string): boolean {
+  const allowed = link.acquiring_institutions;
+  return allowed === '*' || allowed.split(',').includes(acquirer);
+}
+
+function recordOf(request: SwitchRequest, key: string, card: CardRow | undefined): RequestRecord {
+  return {
+    key,
+    mtiClass: request.mtiClass,
+    link: request.link,
+    card: card?.cardId ?? '',
+    acquirer: request.acquirer,
+    terminal: request.terminal,
+    merchant: request.merchant,
+    stan: request.stan,
+    transmission: request.transmission,
+    rrn: request.rrn,
+    processingCode: request.processingCode,
+    amount: request.amount.toString(),
+    currency: request.currency,
+    businessDate: request.businessDate,
+  };
+}
+
+// ---- authorizations, financial requests, advices ---------------------------------------------------------------------
+
+/** What the decline rules look at. */
+interface Candidate {
+  readonly request: SwitchRequest;
+  readonly context: DecisionContext;
+  readonly card: CardRow | undefined;
+  /** Request amount in the card's currency; undefined when nobody has converted it. */
+  readonly billed: bigint | undefined;
+  /** Whether the card is to be charged: limits and open-to-buy count. */
+  readonly debit: boolean;
+}
+
+/** When several rules would decline, the first one in this table gives the response code. */
+export const declineRules: readonly {
+  readonly responseCode: string;
+  readonly reason: string;
+  readonly applies: (candidate: Candidate) => boolean;
+}[] = [
+  { responseCode: '92', reason: 'no range for the card', applies: ({ context }) => context.range.prefix === '' },
+  { responseCode: '14', reason: 'card not on file', applies: ({ card }) => card === undefined },
+  ...(['14', '43', '41', '62'] as const).map((responseCode) => ({
+    responseCode,
+    reason: 'status of the card',
+    applies: ({ card }: Candidate) => card !== undefined && responseCodeOfStatus(card.status) === responseCode,
+  })),
+  {
+    responseCode: '54',
+    reason: 'card expired, or another expiry than on file',
+    applies: ({ card, request }) =>
+      card !== undefined &&
+      (card.expiry < yearAndMonth(request.businessDate) || (request.expiry !== '' && request.expiry !== card.expiry)),
+  },
+  { responseCode: '57', reason: 'currency of the card', applies: ({ billed, debit }) => debit && billed === undefined },
+  {
+    responseCode: '57',
+    reason: 'currency of the card',
+    applies: ({ billed, request }) => purposeOf(request.processingCode) === 'refund' && billed === undefined,
+  },
+  {
+    responseCode: '61',
+    reason: 'amount limit of the range',
+    applies: (candidate) => exceedsAmountLimit(candidate),
+  },
+  {
+    responseCode: '65',
+    reason: 'count limit of the range',
+    applies: ({ debit, card, context, request }) => {
+      const most = card === undefined ? undefined : context.limits(card.currency)?.daily_maximum_count;
+      return debit && most !== undefined && most !== null && usageOf(card, request).count + 1 > most;
+    },
+  },
+  {
+    responseCode: '51',
+    reason: 'open-to-buy',
+    applies: ({ debit, billed, card }) => debit && card !== undefined && (billed ?? 0n) > openToBuy(card),
+  },
+];
+
+/** Limit less holds and postings, plus credits. */
+export function openToBuy(card: CardRow): bigint {
+  return card.limit - card.held - card.posted;
+}
+
+function exceedsAmountLimit({ debit, billed, card, context, request }: Candidate): boolean {
+  const limits = card === undefined ? undefined : context.limits(card.currency);
+  if (!debit || limits === undefined || billed === undefined) return false;
+  const { transaction_maximum_minor: each, daily_maximum_minor: daily } = limits;
+  return (each !== null && billed > each) || (daily !== null && usageOf(card, request).amount + billed > daily);
+}
+
+function usageOf(card: CardRow | undefined, request: SwitchRequest): { count: number; amount: bigint } {
+  return card?.usageDate === request.businessDate
+    ? { count: card.usageCount, amount: card.usageAmount }
+    : { count: 0, amount: 0n };
+}
+
+/** YYMM of a business date; years are of this century, as in DE 14. */
+function yearAndMonth(businessDate: string): string {
+  return businessDate.slice(2, 4) + businessDate.slice(5, 7);
+}
+
+function decideTransaction(
+  request: SwitchRequest,
+  record: RequestRecord,
+  card: CardRow | undefined,
+  context: DecisionContext,
+): DecisionEntry {
+  const advice = request.mtiClass === '0120' || request.mtiClass === '0220';
+  const purpose = purposeOf(request.processingCode);
+  const billed = card === undefined ? undefined : billedAmount(request, card);
+  const reversedBefore =
+    card !== undefined && context.ledger.tombstones(card.cardId).some((row) => meetsTombstone(request, row));
+  const nothing: DecisionEntry = {
+    kind: 'decision',
+    at: context.at,
+    configIndex: context.configIndex,
+    durability: context.durability,
+    attempt: context.attempt,
+    request: record,
+    responseCode: '00',
+    authorizationCode: advice ? request.authorizationCode : '',
+    additionalAmounts: '',
+    hold: '0',
+    holdExpiresAt: 0,
+    post: '0',
+    completes: 0,
+  };
+
+  if (advice) {
+    // It has already happened: recorded and acknowledged whatever the rules say. It moves no money when it tells of
+    // a decline, when it was reversed before it came, or when there is no card or no amount in its currency.
+    const declinedThere = request.responseCode !== '' && !isApproval(request.responseCode);
+    if (card === undefined || billed === undefined || reversedBefore || declinedThere) return nothing;
+    return { ...nothing, ...adviceEffects(request, card, billed, context) };
+  }
+
+  if (reversedBefore) return { ...nothing, responseCode: alreadyReversed };
+  const debit = purpose === 'debit';
+  const failed = declineRules.find((rule) => rule.applies({ request, context, card, billed, debit }));
+  if (failed !== undefined || card === undefined) return { ...nothing, responseCode: failed?.responseCode ?? '14' };
+  const approved: DecisionEntry = { ...nothing, authorizationCode: authorizationCode(context.random) };
+  if (purpose === 'balance-inquiry') return { ...approved, additionalAmounts: availableBalance(card) };
+  if (request.mtiClass === '0100') return debit ? { ...approved, ...placeHold(billed ?? 0n, context) } : approved;
+  const post = debit ? (billed ?? 0n) : purpose === 'refund' ? -(billed ?? 0n) : 0n;
+  return { ...approved, post: post.toString() };
+}
+
+function adviceEffects(
+  request: SwitchRequest,
+  card: CardRow,
+  billed: bigint,
+  context: DecisionContext,
+): Partial<DecisionEntry> {
+  const purpose = purposeOf(request.processingCode);
+  if (request.mtiClass === '0120') return purpose === 'debit' ? placeHold(billed, context) : {};
+  if (purpose === 'refund') return { post: (-billed).toString() };
+  if (purpose !== 'debit') return {};
+  return { post: billed.toString(), completes: findHold(request, card, context.ledger)?.index ?? 0 };
+}
+
+function placeHold(billed: bigint, context: DecisionContext): Pick<DecisionEntry, 'hold' | 'holdExpiresAt'> {
+  return { hold: billed.toString(), holdExpiresAt: context.at + context.range.hold_days * dayMs };
+}
+
+/** The hold that a 0220 completes: by DE 37 and 41, else by DE 38, card and DE 42; even an expired one. */
+function findHold(request: SwitchRequest, card: CardRow, ledger: LedgerReader): TransactionRow | undefined {
+  const open = (row: TransactionRow): boolean =>
+    (row.state === 'held' || row.state === 'expired') && row.request.link === request.link;
+  if (request.rrn !== '' && request.terminal !== '') {
+    const holds = ledger
+      .transactionsByRrn(card.cardId, request.rrn)
+      .filter((row) => open(row) && row.request.terminal === request.terminal);
+    if (holds.length > 0) return only(holds);
+  }
+  if (request.authorizationCode === '') return undefined;
+  return only(
+    ledger
+      .holdsByAuthorizationCode(card.cardId, request.authorizationCode)
+      .filter((row) => open(row) && row.request.merchant === request.merchant),
+  );
+}
+
+function only<T>(rows: readonly T[]): T | undefined {
+  return rows.length === 1 ? rows[0] : undefined;
+}
+
+/** DE 4 when it is in the card's currency, else DE 6 when DE 51 is; else nobody has converted it. */
+function billedAmount(request: SwitchRequest, card: CardRow): bigint | undefined {
+  if (request.currency === card.currency) return request.amount;
+  return request.billing?.currency === card.currency ? request.billing.amount : undefined;
+}
+
+/** DE 54: default account, available balance (type 02), currency, sign, twelve digits. */
+function availableBalance(card: CardRow): string {
+  const available = openToBuy(card);
+  const size = available < 0n ? -available : available;
+  const shown = size > 999_999_999_999n ? 999_999_999_999n : size;
+  return `0002${card.currency}${available < 0n ? 'D' : 'C'}${shown.toString().padStart(12, '0')}`;
+}
+
+function authorizationCode(random: Random): string {
+  return String(random.below(1_000_000)).padStart(6, '0');
+}
+
+// ---- reversals -------------------------------------------------------------------------------------------------------
+
+function decideReversal(
+  request: SwitchRequest,
+  record: RequestRecord,
+  card: CardRow | undefined,
+  context: DecisionContext,
+): ReversalEntry {
+  const unmatched = request.mtiClass === '0400' ? context.link.unmatched_reversal_request_code : '00';
+  const entry: ReversalEntry = {
+    kind: 'reversal',
+    at: context.at,
+    configIndex: context.configIndex,
+    durability: context.durability,
+    attempt: context.attempt,
+    request: record,
+    responseCode: unmatched,
+    original: 0,
+    remaining: '0',
+    tombstone: undefined,
+  };
+  if (card === undefined) return entry;
+  const candidates = findOriginals(request, card, context.ledger);
+  const live = candidates.filter((row) => row.state === 'held' || row.state === 'posted');
+  const original = only(live);
+  if (original !== undefined) {
+    return { ...entry, responseCode: '00', original: original.index, remaining: remainingOf(request, original) };
+  }
+  // Several fit: guessing would release somebody else's hold.
+  if (live.length > 1) return entry;
+  const [settled] = candidates;
+  if (settled === undefined) return { ...entry, tombstone: tombstoneOf(request) };
+  // The hold went into a completion: that is what has to be reversed.
+  if (candidates.some((row) => row.state === 'completed')) return entry;
+  return { ...entry, responseCode: '00', original: settled.index };
+}
+
+/** Transactions of the same link and card that the reversal can mean; by DE 90, else DE 37 + 41, else DE 4 + 11 + 41. */
+function findOriginals(request: SwitchRequest, card: CardRow, ledger: LedgerReader): readonly TransactionRow[] {
+  const named = request.originalDataElements;
+  const sameOrigin = (row: TransactionRow): boolean =>
+    row.request.link === request.link && row.request.mtiClass !== '0400' && row.request.mtiClass !== '0420';
+  const sameTerminal = (row: TransactionRow): boolean => row.request.terminal === request.terminal;
+  if (named !== undefined) {
+    return ledger
+      .transactionsByStan(card.cardId, named.stan)
+      .filter(
+        (row) =>
+          sameOrigin(row) &&
+          (request.terminal === '' || row.request.terminal === '' || sameTerminal(row)) &&
+          row.request.mtiClass === named.mtiClass &&
+          row.request.transmission === named.transmission &&
+          sameInstitution(row.request.acquirer, named.acquirer),
+      );
+  }
+  if (request.rrn !== '' && request.terminal !== '') {
+    return ledger.transactionsByRrn(card.cardId, request.rrn).filter((row) => sameOrigin(row) && sameTerminal(row));
+  }
+  return ledger
+    .transactionsByStan(card.cardId, request.stan)
+    .filter((row) => sameOrigin(row) && sameTerminal(row) && row.request.amount === request.amount.toString());
+}
+
+/** DE 32 against DE 90's zero-filled form; all zeros there names no institution. */
+function sameInstitution(acquirer: string, zeroFilled: string): boolean {
+  return /^0*$/.test(zeroFilled) || acquirer.padStart(11, '0') === zeroFilled;
+}
+
+/** What DE 95 leaves, in billing currency: its share of the amount that was billed, rounded half up. */
+function remainingOf(request: SwitchRequest, original: TransactionRow): string {
+  const replacement = request.replacementAmount ?? 0n;
+  const amount = BigInt(original.request.amount);
+  if (replacement === 0n || amount === 0n) return '0';
+  return ((original.billed * replacement * 2n + amount) / (amount * 2n)).toString();
+}
+
+function tombstoneOf(request: SwitchRequest): Tombstone {
+  const named = request.originalDataElements;
+  if (named !== undefined) return { by: 'original-data', ...named };
+  if (request.rrn !== '' && request.terminal !== '') return { by: 'rrn', rrn: request.rrn };
+  return { by: 'stan', stan: request.stan, amount: request.amount.toString() };
+}
+
+function meetsTombstone(
+  request: SwitchRequest,
+  row: { readonly link: string; readonly terminal: string; readonly tombstone: Tombstone },
+): boolean {
+  if (row.link !== request.link) return false;
+  const { tombstone } = row;
+  const sameTerminal = row.terminal === request.terminal;
+  switch (tombstone.by) {
+    case 'original-data':
+      return (
+        (row.terminal === '' || request.terminal === '' || sameTerminal) &&
+        tombstone.mtiClass === request.mtiClass &&
+        tombstone.stan === request.stan &&
+        tombstone.transmission === request.transmission &&
+        sameInstitution(request.acquirer, tombstone.acquirer)
+      );
+    case 'rrn':
+      return sameTerminal && tombstone.rrn === request.rrn;
+    case 'stan':
+      return sameTerminal && tombstone.stan === request.stan && tombstone.amount === request.amount.toString();
+  }
+}

@@ -1,0 +1,153 @@
+import type { NodeId } from '../base/identifiers.ts';
+import { Pan } from '../base/pan.ts';
+import type { Sealer } from '../base/sealing.ts';
+import type { Clock } from '../base/clock.ts';
+import type { OwnerOutcome } from './owner.ts';
+import type { SwitchRequest } from './request.ts';
+
+/*
+ * Between an edge and an owner, on the bus's channel `forward`: datagrams, sealed with the cluster's key for this
+ * sender and receiver, each with what gathered in one turn of the event loop:
+ *
+ *   requests  [{id, attempt, remainingMs, request}]   edge -> owner; may come again with the same id and attempt
+ *   answers   [{id, outcome}]                         owner -> edge; for an id that is no longer waiting: late
+ *
+ * Nothing here needs to arrive: the edge sends a request again until its deadline, and the owner knows it by its
+ * duplicate key.
+ */
+
+export interface ForwardedRequest {
+  readonly id: number;
+  readonly attempt: string;
+  readonly remainingMs: number;
+  readonly request: SwitchRequest;
+}
+
+export interface ForwardedAnswer {
+  readonly id: number;
+  readonly outcome: OwnerOutcome;
+}
+
+export interface ForwarderOptions {
+  readonly self: NodeId;
+  readonly sealer: Sealer;
+  readonly clock: Clock;
+  readonly send: (to: NodeId, bytes: Buffer) => void;
+  readonly onRequest: (from: NodeId, request: ForwardedRequest) => void;
+  readonly onAnswer: (from: NodeId, answer: ForwardedAnswer) => void;
+}
+
+interface Outgoing {
+  readonly requests: ForwardedRequest[];
+  readonly answers: ForwardedAnswer[];
+}
+
+/** Requests in one datagram: keeps it well below the bus's limit. */
+const maximumBatch = 512;
+
+/** Seals, batches and opens what edges and owners tell each other. */
+export class Forwarder {
+  readonly #options: ForwarderOptions;
+  readonly #outgoing = new Map<NodeId, Outgoing>();
+  #scheduled = false;
+  #refused = 0;
+
+  constructor(options: ForwarderOptions) {
+    this.#options = options;
+  }
+
+  /** Datagrams that were not sealed for this node by a process with the cluster's key. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  sendRequest(to: NodeId, request: ForwardedRequest): void {
+    this.#to(to).requests.push(request);
+  }
+
+  sendAnswer(to: NodeId, answer: ForwardedAnswer): void {
+    this.#to(to).answers.push(answer);
+  }
+
+  receive(from: NodeId, bytes: Buffer): void {
+    const clear = this.#options.sealer.open(`forward ${from} ${this.#options.self}`, bytes);
+    if (clear === undefined) {
+      this.#refused += 1;
+      return;
+    }
+    const content = JSON.parse(clear.toString('utf8')) as {
+      requests: (Omit<ForwardedRequest, 'request'> & { request: WireRequest })[];
+      answers: ForwardedAnswer[];
+    };
+    for (const { request, ...rest } of content.requests) {
+      const read = fromWire(request);
+      if (read !== undefined) this.#options.onRequest(from, { ...rest, request: read });
+    }
+    for (const answer of content.answers) this.#options.onAnswer(from, answer);
+  }
+
+  #to(peer: NodeId): Outgoing {
+    let outgoing = this.#outgoing.get(peer);
+    if (outgoing === undefined) {
+      outgoing = { requests: [], answers: [] };
+      this.#outgoing.set(peer, outgoing);
+    }
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      this.#options.clock.soon(() => {
+        this.#flush();
+      });
+    }
+    return outgoing;
+  }
+
+  #flush(): void {
+    this.#scheduled = false;
+    const { self, sealer, send } = this.#options;
+    for (const [peer, { requests, answers }] of this.#outgoing) {
+      for (let from = 0; from < Math.max(requests.length, answers.length); from += maximumBatch) {
+        const content = {
+          requests: requests
+            .slice(from, from + maximumBatch)
+            .map(({ request, ...rest }) => ({ ...rest, request: toWire(request) })),
+          answers: answers.slice(from, from + maximumBatch),
+        };
+        send(peer, sealer.seal(`forward ${self} ${peer}`, Buffer.from(JSON.stringify(content))));
+      }
+    }
+    this.#outgoing.clear();
+  }
+}
+
+/** A request as JSON inside the sealed datagram: the one place where a clear card number is serialized. */
+type WireRequest = Omit<SwitchRequest, 'pan' | 'amount' | 'billing' | 'replacementAmount'> & {
+  readonly pan: string;
+  readonly amount: string;
+  readonly billing: { readonly amount: string; readonly currency: string } | undefined;
+  readonly replacementAmount: string | undefined;
+};
+
+function toWire(request: SwitchRequest): WireRequest {
+  const { billing, replacementAmount } = request;
+  return {
+    ...request,
+    pan: request.pan.reveal(),
+    amount: request.amount.toString(),
+    billing: billing === undefined ? undefined : { amount: billing.amount.toString(), currency: billing.currency },
+    replacementAmount: replacementAmount?.toString(),
+  };
+}
+
+function fromWire(wire: WireRequest): SwitchRequest | undefined {
+  const pan = Pan.parse(wire.pan);
+  if (pan === undefined) return undefined;
+  const { billing, replacementAmount } = wire;
+  return {
+    ...wire,
+    pan,
+    amount: BigInt(wire.amount),
+    billing: billing === undefined ? undefined : { amount: BigInt(billing.amount), currency: billing.currency },
+    originalDataElements: wire.originalDataElements,
+    replacementAmount: replacementAmount === undefined ? undefined : BigInt(replacementAmount),
+  };
+}

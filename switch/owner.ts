@@ -1,0 +1,280 @@
+import type { Clock } from '../base/clock.ts';
+import type { CardKeys } from '../base/card-keys.ts';
+import { assert } from '../base/errors.ts';
+import type { GroupId } from '../base/identifiers.ts';
+import type { Random } from '../base/random.ts';
+import type { ConfigurationView } from '../config-db/configuration-view.ts';
+import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';
+import { applyToLedger, type LedgerReader } from '../store/ledger.ts';
+import { LedgerOverlay } from '../store/ledger-overlay.ts';
+import { decide, type DecidedAnswer } from './authorizer.ts';
+import type { SwitchRequest } from './request.ts';
+
+/** The log of a group as its owner uses it; replication provides it. */
+export interface OwnedLog {
+  /** Appends; the index of the first entry, or undefined when this node does not lead. */
+  propose(bodies: readonly string[]): number | undefined;
+}
+
+/** What an edge gets back for a request that it brought to an owner. */
+export type OwnerOutcome =
+  | { readonly kind: 'answer'; readonly answer: DecidedAnswer }
+  /** Not decided here, and nothing was recorded: try the owner that the group has now. */
+  | { readonly kind: 'bounce'; readonly reason: 'not-the-owner' | 'not-ready' | 'other-group' | 'overloaded' };
+
+export interface OwnerOptions {
+  readonly group: GroupId;
+  readonly log: OwnedLog;
+  /** The committed fold of the group, in its file. */
+  readonly ledger: LedgerReader;
+  readonly configuration: () => ConfigurationView | undefined;
+  readonly cardKeys: CardKeys;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly localTailEntries: number;
+  readonly localTailMs: number;
+  /** Uncommitted entries older than this: the group has no majority, and takes nothing new. */
+  readonly stalledMs: number;
+}
+
+interface Waiter {
+  readonly durability: Durability;
+  readonly deliver: () => void;
+  readonly giveUp: () => void;
+}
+
+/** Entries between applied and last beyond which nothing new is decided: bounds the overlay. */
+const maximumOverlay = 50_000;
+
+/**
+ * Decides the requests for one group's cards while this node leads the group.
+ *
+ * - It decides against the committed fold and an overlay of every later entry, and decides nothing before its first
+ *   entry of the term has committed (R1) and its configuration is as new as any that the log was decided at.
+ * - An answer leaves when its entry is committed and on this disk (`quorum`), or on this disk (`local`); a stored
+ *   answer waits for the same, so a repeat of a request that is being decided joins it (R2).
+ * - A `local` answer waits for the commit too while the uncommitted tail is long or old.
+ *
+ * In this release the first node of a failover order leads for good, so `local` needs no lease yet (R3).
+ */
+export class GroupOwner {
+  readonly #options: OwnerOptions;
+  readonly #overlay: LedgerOverlay;
+  readonly #waiting = new Map<number, Waiter[]>();
+  #leading = false;
+  #ready = false;
+  #term = 0;
+  #firstOfTerm = 0;
+  #last = 0;
+  #commit = 0;
+  #durable = 0;
+  /** Highest configuration index that an entry of this log was decided at. */
+  #configIndex = 0;
+  /** When entries were appended, oldest first: how long the oldest uncommitted one has waited. */
+  #appendedAt: { readonly index: number; readonly ms: number }[] = [];
+
+  constructor(options: OwnerOptions) {
+    this.#options = options;
+    this.#overlay = new LedgerOverlay(options.ledger);
+  }
+
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** Reads go through here: what the owner sees of its cards, later entries included. */
+  get ledger(): LedgerReader {
+    return this.#overlay;
+  }
+
+  /** How many requests wait for their entry's durability. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** This node came to lead: `tail` is every entry after the applied one, the term's first entry the last of them. */
+  lead(term: number, applied: number, tail: readonly LogEntry[]): void {
+    this.#leading = true;
+    this.#ready = false;
+    this.#term = term;
+    this.#overlay.clear();
+    this.#last = applied;
+    for (const entry of tail) this.#apply(entry.index, entry.term, decodeBody(entry.body));
+    this.#firstOfTerm = this.#last;
+    this.#becomeReady();
+  }
+
+  /** This node leads no longer: whoever waits is told to look for the owner. */
+  resign(): void {
+    this.#leading = false;
+    this.#ready = false;
+    this.#overlay.clear();
+    const waiting = [...this.#waiting.values()].flat();
+    this.#waiting.clear();
+    this.#appendedAt = [];
+    for (const waiter of waiting) waiter.giveUp();
+  }
+
+  /** Decides a request, or answers it from store; `done` is called once, when the answer may leave. */
+  request(request: SwitchRequest, attempt: string, done: (outcome: OwnerOutcome) => void): void {
+    const bounce = (reason: (OwnerOutcome & { kind: 'bounce' })['reason']): void => {
+      done({ kind: 'bounce', reason });
+    };
+    const { clock, cardKeys, random } = this.#options;
+    if (!this.#leading) {
+      bounce('not-the-owner');
+      return;
+    }
+    this.#becomeReady();
+    const configuration = this.#options.configuration();
+    if (!this.#ready || configuration === undefined || configuration.index < this.#configIndex) {
+      bounce('not-ready');
+      return;
+    }
+    const range = configuration.rangeOf(request.pan);
+    const link = configuration.link(request.link);
+    if (range.group_id !== this.#options.group || link === undefined) {
+      bounce('other-group');
+      return;
+    }
+    if (this.#stalled()) {
+      bounce('overloaded');
+      return;
+    }
+    const decision = decide(request, {
+      ledger: this.#overlay,
+      panHash: cardKeys.hash(request.pan),
+      range,
+      limits: (currency) => configuration.limits(range.prefix, currency),
+      link,
+      configIndex: configuration.index,
+      durability: range.durability,
+      attempt,
+      at: clock.wallMs(),
+      random,
+    });
+    switch (decision.kind) {
+      case 'refused': {
+        const answer = { responseCode: decision.responseCode, authorizationCode: '', additionalAmounts: '' };
+        done({ kind: 'answer', answer });
+        return;
+      }
+      case 'stored':
+        this.#whenDurable(decision.transaction.index, range.durability, decision.answer, done);
+        return;
+      case 'decided': {
+        const index = this.append(decision.entry);
+        if (index === undefined) {
+          bounce('not-the-owner');
+          return;
+        }
+        const { entry } = decision;
+        const answer: DecidedAnswer =
+          entry.kind === 'decision'
+            ? entry
+            : { responseCode: entry.responseCode, authorizationCode: '', additionalAmounts: '' };
+        this.#whenDurable(index, range.durability, answer, done);
+        return;
+      }
+    }
+  }
+
+  /** Appends an entry of the owner's own (cards, expiries); its index, or undefined when this node cannot decide. */
+  append(body: EntryBody): number | undefined {
+    if (!this.#ready) return undefined;
+    const index = this.#options.log.propose([encodeBody(body)]);
+    if (index === undefined) return undefined;
+    this.#apply(index, this.#term, body);
+    this.#appendedAt.push({ index, ms: this.#options.clock.monotonicMs() });
+    return index;
+  }
+
+  /** Calls one of the two once: `committed` when the entry is, `lost` when this node stops leading before. */
+  whenCommitted(index: number, committed: () => void, lost: () => void): void {
+    if (index <= Math.min(this.#commit, this.#durable)) committed();
+    else this.#wait(index, { durability: 'quorum', deliver: committed, giveUp: lost });
+  }
+
+  onProgress(progress: { readonly commit: number; readonly durable: number }): void {
+    this.#commit = progress.commit;
+    this.#durable = progress.durable;
+    const young = this.#appendedAt.findIndex((entry) => entry.index > progress.commit);
+    if (young === -1) this.#appendedAt = [];
+    else if (young > 0) this.#appendedAt.splice(0, young);
+    if (!this.#leading) return;
+    this.#becomeReady();
+    this.#release();
+  }
+
+  onApplied(applied: number): void {
+    this.#overlay.settle(applied);
+  }
+
+  #apply(index: number, term: number, body: EntryBody): void {
+    assert(index === this.#last + 1, `overlay of ${this.#options.group} follows the log without a gap`);
+    this.#last = index;
+    if (body.kind === 'decision' || body.kind === 'reversal') {
+      this.#configIndex = Math.max(this.#configIndex, body.configIndex);
+    }
+    this.#overlay.begin(index);
+    applyToLedger(this.#overlay, this.#options.group, index, term, body);
+  }
+
+  #becomeReady(): void {
+    if (this.#ready || !this.#leading || this.#commit < this.#firstOfTerm || this.#firstOfTerm === 0) return;
+    this.#ready = true;
+  }
+
+  #stalled(): boolean {
+    const oldest = this.#appendedAt[0];
+    const age = oldest === undefined ? 0 : this.#options.clock.monotonicMs() - oldest.ms;
+    return age > this.#options.stalledMs || this.#overlay.depth > maximumOverlay;
+  }
+
+  #mayLeave(index: number, durability: Durability): boolean {
+    if (index > this.#durable) return false;
+    if (index <= this.#commit) return true;
+    if (durability === 'quorum') return false;
+    const { clock, localTailEntries, localTailMs } = this.#options;
+    const oldest = this.#appendedAt[0]?.ms ?? clock.monotonicMs();
+    return this.#last - this.#commit <= localTailEntries && clock.monotonicMs() - oldest <= localTailMs;
+  }
+
+  #whenDurable(
+    index: number,
+    durability: Durability,
+    answer: DecidedAnswer,
+    done: (outcome: OwnerOutcome) => void,
+  ): void {
+    const deliver = (): void => {
+      done({ kind: 'answer', answer });
+    };
+    if (this.#mayLeave(index, durability)) {
+      deliver();
+      return;
+    }
+    const giveUp = (): void => {
+      done({ kind: 'bounce', reason: 'not-the-owner' });
+    };
+    this.#wait(index, { durability, deliver, giveUp });
+  }
+
+  #wait(index: number, waiter: Waiter): void {
+    const waiters = this.#waiting.get(index);
+    if (waiters === undefined) this.#waiting.set(index, [waiter]);
+    else waiters.push(waiter);
+  }
+
+  /** Delivers what has become durable. Indexes were added in ascending order but for repeats, which join old ones. */
+  #release(): void {
+    for (const [index, waiters] of this.#waiting) {
+      // Beyond this disk nothing may leave, whatever its durability; what follows was appended later.
+      if (index > this.#durable) break;
+      const staying = waiters.filter((waiter) => !this.#mayLeave(index, waiter.durability));
+      if (staying.length === waiters.length) continue;
+      if (staying.length === 0) this.#waiting.delete(index);
+      else this.#waiting.set(index, staying);
+      for (const waiter of waiters) if (!staying.includes(waiter)) waiter.deliver();
+    }
+  }
+}
