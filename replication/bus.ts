@@ -13,7 +13,7 @@ export type Channel = 'raft' | 'forward' | 'call';
 export interface Bus {
   /** At most `maximumMessageBytes`. While no broker can be reached, messages are dropped, never queued. */
   send(to: NodeId, channel: Channel, bytes: Buffer): void;
-  receive(handler: (from: NodeId, channel: Channel, bytes: Buffer) => void): void;
+  receive(channels: readonly Channel[], handler: (from: NodeId, channel: Channel, bytes: Buffer) => void): void;
   readonly connected: boolean;
   close(): Promise<void>;
 }

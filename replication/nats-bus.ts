@@ -1,7 +1,7 @@
 import { connect, nkeyAuthenticator, type NatsConnection } from '@nats-io/transport-node';
 
 import { describeError, SwitchError } from '../base/errors.ts';
-import { nodeId, type NodeId } from '../base/identifiers.ts';
+import type { NodeId } from '../base/identifiers.ts';
 import type { Endpoint } from '../base/topology.ts';
 import { maximumMessageBytes, type Bus, type Channel } from './bus.ts';
 
@@ -74,26 +74,25 @@ export class NatsBus implements Bus {
     this.#connection.publish(`q.${channel}.${to}.${this.#self}`, bytes);
   }
 
-  receive(handler: (from: NodeId, channel: Channel, bytes: Buffer) => void): void {
-    this.#connection.subscribe(`q.*.${this.#self}.*`, {
-      callback: (error, message) => {
-        if (error !== null) return;
-        const [, channel, , from] = message.subject.split('.');
-        if (channel === undefined || from === undefined) return;
-        if (channel !== 'raft' && channel !== 'forward' && channel !== 'call') return;
-        const { data } = message;
-        handler(from as NodeId, channel, Buffer.from(data.buffer, data.byteOffset, data.byteLength));
-      },
-    });
+  receive(channels: readonly Channel[], handler: (from: NodeId, channel: Channel, bytes: Buffer) => void): void {
+    for (const channel of channels) {
+      this.#connection.subscribe(`q.${channel}.${this.#self}.*`, {
+        callback: (error, message) => {
+          const from = message.subject.split('.')[3];
+          if (error !== null || from === undefined) return;
+          const { data } = message;
+          handler(from as NodeId, channel, Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+        },
+      });
+    }
   }
 
-  /** Answers operators' calls: the request's bytes in, the answer's bytes out. */
-  serveAdmin(handler: (from: NodeId, bytes: Buffer) => Promise<Buffer>): void {
-    this.#connection.subscribe(`q.admin.${this.#self}.*`, {
+  /** Answers calls of one outside caller (the operator): the request's bytes in, the answer's bytes out. */
+  serveCaller(caller: string, handler: (bytes: Buffer) => Promise<Buffer>): void {
+    this.#connection.subscribe(`q.admin.${this.#self}.${caller}`, {
       callback: (error, message) => {
-        const from = message.subject.split('.')[3];
-        if (error !== null || from === undefined) return;
-        void handler(nodeId(from), Buffer.from(message.data)).then((answer) => {
+        if (error !== null) return;
+        void handler(Buffer.from(message.data)).then((answer) => {
           if (this.#connected && !this.#connection.isClosed()) message.respond(answer);
         });
       },

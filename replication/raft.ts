@@ -27,8 +27,8 @@ import { chainEntry, type LogEntry, type LogPosition } from '../store/entry.ts';
  *   - A vote is given once a term, to a log that ends no earlier than the voter's own (3.6.1).
  *   - A follower accepts entries only after the one it has at `previous`; a conflicting tail is cut (3.5).
  *   - An entry is committed when a majority has it on disk and it is of the leader's own term; all before it are
- *     committed with it (3.6.2). The leader counts itself only after its own sync (10.2.1), and here nothing is
- *     committed at the leader before that sync: what it answers is always in its own file too.
+ *     committed with it (3.6.2). The leader sends an entry only after its own sync, so what it answers is always in
+ *     its own file, and no follower's log is ever longer than the leader's disk.
  *   - Entries carry a hash chain. Another hash at the same index and term, or a conflict at or below the commit
  *     index, cannot come from this protocol: that copy is broken, stops taking part and says so (R6).
  *
@@ -349,15 +349,15 @@ export class Raft {
   }
 
   #hasUnsent(progress: Progress): boolean {
-    return (
-      progress.next <= this.#log.last.index && progress.next - progress.match <= maximumUnacknowledgedEntries
-    );
+    // Only what is on this node's own disk: as long as nobody else may lead, a follower with a longer log than the
+    // leader's disk would keep the leader from winning its vote after a crash. Elections lift this (10.2.1).
+    return progress.next <= this.#durable && progress.next - progress.match <= maximumUnacknowledgedEntries;
   }
 
   #sendAppend(peer: NodeId, progress: Progress, nowMs: number, heartbeat: boolean): void {
     const previous = this.#log.position(progress.next - 1);
     assert(previous !== undefined, `log of ${this.group} holds entry ${progress.next - 1}`);
-    const entries = heartbeat ? [] : this.#log.entries(progress.next, maximumMessageBytes);
+    const entries = heartbeat ? [] : this.#unsent(progress.next);
     this.#sequence += 1;
     progress.lastSentMs = nowMs;
     progress.next += entries.length;
@@ -369,6 +369,12 @@ export class Raft {
       commit: this.#commit,
       sequence: this.#sequence,
     });
+  }
+
+  #unsent(from: number): readonly LogEntry[] {
+    const entries = this.#log.entries(from, maximumMessageBytes);
+    const beyond = entries.findIndex((entry) => entry.index > this.#durable);
+    return beyond === -1 ? entries : entries.slice(0, beyond);
   }
 
   #onAppendReply(from: NodeId, message: RaftMessage & { kind: 'append-reply' }, nowMs: number): void {

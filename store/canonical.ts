@@ -177,8 +177,9 @@ function showNumber(digits: string): string {
   return maskCardData(digits);
 }
 
-/** Beyond this many properties a JSON text is shown as a whole only. */
+/** Beyond this many properties, or this depth, a JSON text is shown as a whole only. */
 const maximumLeaves = 200;
+const maximumDepth = 10;
 
 /** The properties of a JSON text by their paths, as encoded values; none when it is no JSON object or a large one. */
 export function leavesOf(text: string): readonly (readonly [path: string, value: EncodedValue])[] {
@@ -189,16 +190,16 @@ export function leavesOf(text: string): readonly (readonly [path: string, value:
     return [];
   }
   const leaves: [string, EncodedValue][] = [];
-  const visit = (path: string, value: unknown): void => {
+  const visit = (path: string, value: unknown, depth: number): void => {
     if (leaves.length > maximumLeaves) return;
-    if (typeof value === 'object' && value !== null) {
-      for (const [name, each] of Object.entries(value)) visit(path === '' ? name : `${path}.${name}`, each);
+    if (typeof value === 'object' && value !== null && depth < maximumDepth) {
+      for (const [name, each] of Object.entries(value)) visit(path === '' ? name : `${path}.${name}`, each, depth + 1);
     } else if (typeof value === 'number') {
       leaves.push([path, Number.isInteger(value) ? `i${value}` : `r${value}`]);
     } else {
-      leaves.push([path, value === null ? 'n' : `t${String(value)}`]);
+      leaves.push([path, value === null ? 'n' : `t${typeof value === 'string' ? value : JSON.stringify(value)}`]);
     }
   };
-  if (typeof content === 'object' && content !== null) visit('', content);
+  if (typeof content === 'object' && content !== null) visit('', content, 0);
   return leaves.length > maximumLeaves ? [] : leaves;
 }

@@ -4,6 +4,7 @@ import Database from 'better-sqlite3';
 
 import { assert, SwitchError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
+import { maskCardData } from '../base/pan.ts';
 import {
   canonicalSql,
   compareKeys,
@@ -306,7 +307,7 @@ function describeColumn(table: TableSpecification, column: string, value: Encode
   const text = value.slice(1);
   const shown = `${Buffer.byteLength(text)} bytes, hash ${hash('sha256', text, 'hex').slice(0, 8)}`;
   const leaves = leavesOf(text).map(([path, leaf]) => ({
-    column: `${column}.${path}`,
+    column: maskCardData(`${column}.${path}`),
     digest: digestOf(Buffer.from(leaf)),
     shown: showValue(path.slice(path.lastIndexOf('.') + 1), leaf),
   }));

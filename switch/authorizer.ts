@@ -36,6 +36,18 @@ export interface DecidedAnswer {
   /** DE 54, or '' */ readonly additionalAmounts: string;
 }
 
+/** An answer that only says no. */
+export function refusal(responseCode: string): DecidedAnswer {
+  return { responseCode, authorizationCode: '', additionalAmounts: '' };
+}
+
+/** The decided fields of an entry or of a stored transaction, and nothing else of it: this is what leaves the owner. */
+export function answerOf(decided: DecisionEntry | ReversalEntry | TransactionRow): DecidedAnswer {
+  if ('kind' in decided && decided.kind === 'reversal') return refusal(decided.responseCode);
+  const { responseCode, authorizationCode, additionalAmounts } = decided;
+  return { responseCode, authorizationCode, additionalAmounts };
+}
+
 /** DE 39 for a request whose transaction was reversed or has expired, and for one whose reversal came first. */
 const alreadyReversed = '94';
 const duplicateOfAnother = '94';
@@ -66,10 +78,9 @@ function answerRepeat(request: SwitchRequest, card: CardRow | undefined, known: 
     return { kind: 'refused', responseCode: duplicateOfAnother, reason: 'same key, other card or amount' };
   }
   if (known.state === 'reversed' || known.state === 'expired') {
-    const answer = { responseCode: alreadyReversed, authorizationCode: '', additionalAmounts: '' };
-    return { kind: 'stored', transaction: known, answer };
+    return { kind: 'stored', transaction: known, answer: refusal(alreadyReversed) };
   }
-  return { kind: 'stored', transaction: known, answer: known };
+  return { kind: 'stored', transaction: known, answer: answerOf(known) };
 }
 
 function mayUse(link: AcquirerLinkRow, acquirer: string): boolean {

@@ -7,7 +7,7 @@ import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';
 import { applyToLedger, type LedgerReader } from '../store/ledger.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
-import { decide, type DecidedAnswer } from './authorizer.ts';
+import { answerOf, decide, refusal, type DecidedAnswer } from './authorizer.ts';
 import type { SwitchRequest } from './request.ts';
 
 /** The log of a group as its owner uses it; replication provides it. */
@@ -154,11 +154,9 @@ export class GroupOwner {
       random,
     });
     switch (decision.kind) {
-      case 'refused': {
-        const answer = { responseCode: decision.responseCode, authorizationCode: '', additionalAmounts: '' };
-        done({ kind: 'answer', answer });
+      case 'refused':
+        done({ kind: 'answer', answer: refusal(decision.responseCode) });
         return;
-      }
       case 'stored':
         this.#whenDurable(decision.transaction.index, range.durability, decision.answer, done);
         return;
@@ -168,12 +166,7 @@ export class GroupOwner {
           bounce('not-the-owner');
           return;
         }
-        const { entry } = decision;
-        const answer: DecidedAnswer =
-          entry.kind === 'decision'
-            ? entry
-            : { responseCode: entry.responseCode, authorizationCode: '', additionalAmounts: '' };
-        this.#whenDurable(index, range.durability, answer, done);
+        this.#whenDurable(index, range.durability, answerOf(decision.entry), done);
         return;
       }
     }

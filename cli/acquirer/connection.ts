@@ -167,18 +167,29 @@ export class AcquirerConnection {
    * no answer could be told from the other's.
    */
   request(message: IsoMessage): Promise<Outcome> {
-    if (!this.#open) return Promise.resolve({ kind: 'connection-lost', sent: false });
+    return new Promise((settle) => {
+      this.send(message, settle);
+    });
+  }
+
+  /** As `request`, for callers with tens of thousands of requests a second. `settle` is called once, perhaps at once. */
+  send(message: IsoMessage, settle: (outcome: Outcome) => void): void {
+    if (!this.#open) {
+      settle({ kind: 'connection-lost', sent: false });
+      return;
+    }
     const packed = pack(message, this.#spec);
-    if (packed.kind === 'invalid') return Promise.resolve({ kind: 'unpackable', error: packed.error });
+    if (packed.kind === 'invalid') {
+      settle({ kind: 'unpackable', error: packed.error });
+      return;
+    }
     const key = exchangeKey(message);
     assert(!this.#waiting.has(key), 'a key is in flight once');
-    return new Promise((settle) => {
-      this.#waiting.set(key, { sentAtMs: this.#clock.monotonicMs(), settle });
-      this.#timer ??= this.#clock.after(this.#requestTimeoutMs, this.#expire);
-      // After everything else that this turn receives and sends: one write to the socket, one to the journal.
-      if (this.#outgoing.length === 0) this.#clock.soon(this.#flush);
-      this.#outgoing.push(frame(packed.bytes, length2));
-    });
+    this.#waiting.set(key, { sentAtMs: this.#clock.monotonicMs(), settle });
+    this.#timer ??= this.#clock.after(this.#requestTimeoutMs, this.#expire);
+    // After everything else that this turn receives and sends: one write to the socket, one to the journal.
+    if (this.#outgoing.length === 0) this.#clock.soon(this.#flush);
+    this.#outgoing.push(frame(packed.bytes, length2));
   }
 
   /** Ends the connection. What is still in flight is lost: wait for it first. */

@@ -16,6 +16,8 @@ export interface PlannedRequest {
   readonly card: PlannedCard | undefined;
   /** The request that this one completes, reverses or repeats. */
   readonly original: PlannedRequest | undefined;
+  /** What `learned` was told of it. */
+  readonly learned: Learned | undefined;
 }
 
 export interface PlannedCard {
@@ -127,6 +129,7 @@ export class LoadPlan {
   learned(request: PlannedRequest, learned: Learned): void {
     assert(request instanceof Request, 'a request of this plan');
     const { original } = request;
+    request.learned = learned;
     if (request.operation === 'repeat') {
       if (original !== undefined) original.repeating = false;
       return;
@@ -139,7 +142,6 @@ export class LoadPlan {
       // and whoever looks into it will want the original as it was.
       return;
     }
-    request.authorizationCode = learned.authorizationCode;
     switch (request.operation) {
       case 'purchase':
       case 'cash':
@@ -211,7 +213,7 @@ export class LoadPlan {
     }
     const card = operation === 'unknown-card' ? this.#unknownCard() : this.#knownCard();
     const amount = operation === 'inquiry' || operation === 'verification' ? 0 : 100 + this.#random.below(2_901);
-    const fields = this.#common(card, processingCode ?? '', amount, terminal, takeStan(terminal));
+    const fields = this.#common(card, processingCode ?? '', amount, takeStan(terminal));
     fields.set(37, this.#rrns.take());
     setTerminal(fields, terminal, card.currency);
     if (operation === 'cashback') {
@@ -262,10 +264,11 @@ export class LoadPlan {
     const share = this.#random.below(10);
     const factor = share < 2 ? 0.5 : share === 9 ? 1.15 : 1;
     const amount = Math.max(1, Math.round(hold.remaining * factor));
-    const byAuthorizationCode = hold.authorizationCode !== '' && this.#random.below(5) === 0;
-    const fields = this.#common(card, textOf(hold, 3), amount, terminal, takeStan(terminal));
+    const authorizationCode = hold.learned?.kind === 'answered' ? hold.learned.authorizationCode : '';
+    const byAuthorizationCode = authorizationCode !== '' && this.#random.below(5) === 0;
+    const fields = this.#common(card, textOf(hold, 3), amount, takeStan(terminal));
     fields.set(37, byAuthorizationCode ? this.#rrns.take() : textOf(hold, 37));
-    if (hold.authorizationCode !== '') fields.set(38, hold.authorizationCode);
+    if (authorizationCode !== '') fields.set(38, authorizationCode);
     setTerminal(fields, terminal, card.currency);
     hold.completed = true;
     return this.#request('completion', { mti: operations.completion.mti, fields }, terminal, card, hold, amount);
@@ -280,7 +283,7 @@ export class LoadPlan {
     const { card, terminal } = original;
     assert(card !== undefined, 'what is reversed is on a card');
     const stan = variant === 'stan' ? textOf(original, 11) : takeStan(terminal);
-    const fields = this.#common(card, textOf(original, 3), original.amount, terminal, stan);
+    const fields = this.#common(card, textOf(original, 3), original.amount, stan);
     if (variant !== 'stan') fields.set(37, textOf(original, 37));
     setTerminal(fields, terminal, card.currency);
     if (variant === 'original-data') fields.set(90, originalDataElements(original.message));
@@ -301,24 +304,22 @@ export class LoadPlan {
     card: PlannedCard,
     processingCode: string,
     amount: number,
-    terminal: TerminalState,
     stan: string,
   ): Map<number, FieldValue> {
     const transmission = this.#dates.transmission();
-    return new Map<number, FieldValue>([
-      [2, card.digits],
-      [3, processingCode],
-      [4, String(amount).padStart(12, '0')],
-      [7, transmission],
-      [11, stan],
-      [12, transmission.slice(4)],
-      [13, transmission.slice(0, 4)],
-      [14, card.expiry],
-      [18, processingCode.startsWith('01') ? '6011' : '5999'],
-      [22, terminal.id.endsWith('0') ? '012' : '051'],
-      [25, '00'],
-      [32, acquiringInstitution],
-    ]);
+    return new Map<number, FieldValue>()
+      .set(2, card.digits)
+      .set(3, processingCode)
+      .set(4, String(amount).padStart(12, '0'))
+      .set(7, transmission)
+      .set(11, stan)
+      .set(12, transmission.slice(4))
+      .set(13, transmission.slice(0, 4))
+      .set(14, card.expiry)
+      .set(18, processingCode.startsWith('01') ? '6011' : '5999')
+      .set(22, '051')
+      .set(25, '00')
+      .set(32, acquiringInstitution);
   }
 
   #request(
@@ -372,7 +373,7 @@ class Request implements PlannedRequest {
   /** What of the amount has not been reversed. */
   remaining: number;
   standing: 'none' | 'hold' | 'posting' | 'completion' = 'none';
-  authorizationCode = '';
+  learned: Learned | undefined;
   /** Something has referred to it: its stored answer may have changed, other requests share its RRN. */
   touched = false;
   completed = false;
@@ -480,18 +481,21 @@ export function repeatOf(mti: string): string {
  */
 export class RrnCounter {
   #prefixMs: number;
+  #prefix: string;
   #count = 0;
 
   constructor(startedAtMs: number) {
     this.#prefixMs = startedAtMs - Date.UTC(2020);
+    this.#prefix = base36(this.#prefixMs, 8);
   }
 
   take(): string {
     if (this.#count === 36 ** 4) {
       this.#count = 0;
       this.#prefixMs += 1;
+      this.#prefix = base36(this.#prefixMs, 8);
     }
-    return base36(this.#prefixMs, 8) + base36(this.#count++, 4);
+    return this.#prefix + base36(this.#count++, 4);
   }
 }
 

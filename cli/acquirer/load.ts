@@ -6,7 +6,7 @@ import type { IsoMessage } from '../../switch/iso8583/codec.ts';
 import type { AcquirerCard } from './cards.ts';
 import { openConnection } from './connection.ts';
 import type { AcquirerConnection, Stray } from './connection.ts';
-import { journalFieldsOf, JournalWriter } from './journal.ts';
+import { JournalWriter } from './journal.ts';
 import type { Mix } from './load-mix.ts';
 import { LoadPlan, repeatOf, undecidedCodes } from './load-plan.ts';
 import type { PlannedRequest } from './load-plan.ts';
@@ -76,6 +76,8 @@ interface Journey {
   readonly request: PlannedRequest;
   readonly startedMs: number;
   attempts: number;
+  /** Where the last attempt went: the next one goes to another node if it can. */
+  lastNode: string | undefined;
 }
 
 const tickMs = 1;
@@ -85,6 +87,7 @@ const reconnectFirstMs = 50;
 const reconnectMostMs = 1_000;
 const waitForLaneMs = 20;
 const disagreementsKept = 100_000;
+const noCard = { line: 0, masked: '' };
 /** DE 2, 3, 4, 7, 11, 37, 41, 42, 49 come back as they were sent. */
 const echoedFields: readonly number[] = [2, 3, 4, 7, 11, 37, 41, 42, 49];
 
@@ -99,7 +102,6 @@ class LoadRun {
   readonly #times: Times;
   /** Decisions that a repeat or a late answer can still be held against, by duplicate key. Bounded. */
   readonly #watched = new Map<string, { readonly id: string; readonly decision: Decision | undefined }>();
-  readonly #decisions = new WeakMap<PlannedRequest, Decision>();
   #nextLane = 0;
   #active = 0;
   #sending = true;
@@ -225,12 +227,15 @@ class LoadRun {
     this.#counts.started(request.operation);
     this.#active += 1;
     const startedMs = this.#clock.monotonicMs();
-    const journey: Journey = { id: `${this.#run}-${request.sequence}`, request, startedMs, attempts: 0 };
-    void this.#travel(journey, lane).then(() => {
-      this.#active -= 1;
-      this.#refill?.();
-      if (this.#active === 0) this.#idle?.();
-    });
+    const id = `${this.#run}-${request.sequence}`;
+    this.#advance({ id, request, startedMs, attempts: 0, lastNode: undefined }, lane);
+  }
+
+  /** A request is answered or given up. */
+  #finished(): void {
+    this.#active -= 1;
+    this.#refill?.();
+    if (this.#active === 0) this.#idle?.();
   }
 
   /** Waits for what is in flight; an interrupted load waits for a limited time. */
@@ -256,25 +261,29 @@ class LoadRun {
 
   // ---- one request -----------------------------------------------------------------------------------------------------
 
-  /** Sends the request until it is answered or given up; from the second attempt on as a repeat, at another node. */
-  async #travel(journey: Journey, firstLane: Lane | undefined): Promise<void> {
-    const { request, startedMs } = journey;
-    let lane = firstLane;
-    let lastNode: string | undefined;
-    for (;;) {
-      lane ??= this.#freeLane(lastNode);
-      if (lane?.connection !== undefined && !this.#ending) {
-        const sent = await this.#attempt(journey, lane, lane.connection);
-        if (sent === 'done') return;
-        if (sent === 'sent') lastNode = lane.target.name;
-      } else if (!this.#ending) {
-        await delay(this.#clock, waitForLaneMs);
-      }
-      lane = undefined;
-      if (this.#ending || this.#journal?.failure !== undefined || this.#clock.monotonicMs() - startedMs >= this.#options.giveUpMs) break;
+  /** The next attempt at `lane`, or at any that is free. From the second on it is a repeat, at another node. */
+  #advance(journey: Journey, lane: Lane | undefined): void {
+    const chosen = lane ?? this.#freeLane(journey.lastNode);
+    if (chosen?.connection?.isOpen === true && !this.#ending) {
+      this.#attempt(journey, chosen, chosen.connection);
+    } else if (this.#isOver(journey)) {
+      this.#giveUp(journey);
+    } else {
+      this.#clock.after(waitForLaneMs, () => {
+        this.#advance(journey, undefined);
+      });
     }
+  }
+
+  #isOver({ startedMs }: Journey): boolean {
+    if (this.#ending || this.#journal?.failure !== undefined) return true;
+    return this.#clock.monotonicMs() - startedMs >= this.#options.giveUpMs;
+  }
+
+  #giveUp(journey: Journey): void {
+    const { id, request } = journey;
     this.#counts.unanswered += 1;
-    this.#journal?.append({ kind: 'unanswered', id: journey.id, at: this.#times.now() });
+    this.#journal?.append({ kind: 'unanswered', id, at: this.#times.now() });
     this.#plan.learned(request, { kind: 'undecided' });
     if (journey.attempts > 0 && this.#options.reverseUnanswered && !this.#ending) {
       const reversal = this.#plan.reversalOfUnanswered(request);
@@ -283,43 +292,38 @@ class LoadRun {
         this.#start(reversal, undefined);
       }
     }
+    this.#finished();
   }
 
-  async #attempt(journey: Journey, lane: Lane, connection: AcquirerConnection): Promise<'done' | 'sent' | 'not-sent'> {
+  #attempt(journey: Journey, lane: Lane, connection: AcquirerConnection): void {
     const { request, id, startedMs } = journey;
-    const { name: node } = lane.target;
+    const node = lane.target.name;
     const message = journey.attempts === 0 ? request.message : { ...request.message, mti: repeatOf(request.message.mti) };
     const attempt = journey.attempts + 1;
-    if (!connection.isOpen) return 'not-sent';
-    this.#journal?.append({
-      kind: 'request',
-      id,
-      attempt,
-      operation: request.operation,
-      mti: message.mti,
-      node,
-      sentAt: this.#times.now(),
-      card: request.card?.line ?? 0,
-      pan: request.card?.masked ?? '',
-      fields: journalFieldsOf(message),
-    });
+    const { line: card, masked: pan } = request.card ?? noCard;
+    this.#journal?.appendRequest({ id, attempt, operation: request.operation, node, sentAt: this.#times.now(), card, pan }, message);
     journey.attempts = attempt;
+    journey.lastNode = node;
     if (attempt > 1) this.#counts.repeats += 1;
-    const outcome = await connection.request(message);
-    switch (outcome.kind) {
-      case 'answered':
-        this.#journalAnswer(id, attempt, node, outcome.message, false);
-        this.#answered(journey, message, outcome.message, node, this.#clock.monotonicMs() - startedMs);
-        return 'done';
-      case 'timeout':
-      case 'connection-lost':
-        this.#counts.attemptFailed(outcome.kind);
-        this.#watch(watchKey(request.message), { id, decision: undefined });
-        this.#journal?.append({ kind: 'failure', id, attempt, node, at: this.#times.now(), reason: outcome.kind });
-        return 'sent';
-      case 'unpackable':
-        throw new Error(`broken invariant: the load packs its own messages: ${outcome.error.message}`);
-    }
+    connection.send(message, (outcome) => {
+      switch (outcome.kind) {
+        case 'answered':
+          this.#journalAnswer(id, attempt, node, outcome.message, false);
+          this.#answered(journey, message, outcome.message, node, this.#clock.monotonicMs() - startedMs);
+          this.#finished();
+          return;
+        case 'timeout':
+        case 'connection-lost':
+          this.#counts.attemptFailed(outcome.kind);
+          this.#watch(watchKey(request.message), { id, decision: undefined });
+          this.#journal?.append({ kind: 'failure', id, attempt, node, at: this.#times.now(), reason: outcome.kind });
+          if (this.#isOver(journey)) this.#giveUp(journey);
+          else this.#advance(journey, undefined);
+          return;
+        case 'unpackable':
+          throw new Error(`broken invariant: the load packs its own messages: ${outcome.error.message}`);
+      }
+    });
   }
 
   #answered(journey: Journey, sent: IsoMessage, answer: IsoMessage, node: string, latencyMs: number): void {
@@ -335,12 +339,10 @@ class LoadRun {
       this.#watch(key, { id, decision });
     }
     if (request.operation === 'repeat' && request.original !== undefined) {
-      const before = this.#decisions.get(request.original);
-      if (before !== undefined && contradicts(before, decision)) {
+      const before = request.original.learned;
+      if (before?.kind === 'answered' && contradicts(before, decision)) {
         this.#counts.fault('contradicting', `${id} repeats a request answered ${before.responseCode}, and was answered ${responseCode}`);
       }
-    } else {
-      this.#decisions.set(request, decision);
     }
     this.#plan.learned(request, { kind: 'answered', responseCode, authorizationCode });
   }
@@ -363,16 +365,8 @@ class LoadRun {
   }
 
   #journalAnswer(id: string, attempt: number, node: string, answer: IsoMessage, late: boolean): void {
-    this.#journal?.append({
-      kind: 'answer',
-      id,
-      attempt,
-      mti: answer.mti,
-      node,
-      answeredAt: this.#times.now(),
-      ...(late ? { late } : {}),
-      fields: journalFieldsOf(answer),
-    });
+    const line = { id, attempt, node, answeredAt: this.#times.now() };
+    this.#journal?.appendAnswer(late ? { ...line, late } : line, answer);
   }
 
   #stray(stray: Stray, node: string): void {

@@ -50,6 +50,8 @@ async function startNode(context: CommandContext, id: string): Promise<number> {
     log.info('stopping');
     await node.stop();
     log.info('stopped');
+    // The supervisor's channel would keep the process alive.
+    if (process.connected) process.disconnect();
     return exitCode.good;
   } catch (error) {
     const message = describeError(error);

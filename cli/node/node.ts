@@ -225,10 +225,11 @@ export class QuadrantNode {
   async #begin(folder: string): Promise<void> {
     const { log } = this.#options;
     await this.#groups.start(groupsInFolder(readdirSync(folder)));
-    this.#bus.receive((from, channel, bytes) => {
+    const channels = this.#specification === undefined ? (['raft'] as const) : (['raft', 'forward', 'call'] as const);
+    this.#bus.receive(channels, (from, channel, bytes) => {
       this.#receive(from, channel, bytes);
     });
-    this.#bus.serveAdmin((from, bytes) => this.#serveOperator(from, bytes));
+    this.#bus.serveCaller(operatorId, (bytes) => this.#serveOperator(bytes));
     this.#every(tickMs, () => {
       this.#groups.tick();
       this.#edge?.tick();
@@ -327,17 +328,15 @@ export class QuadrantNode {
   }
 
   /** Calls of operators: sealed where card numbers may be in them, which is at every node; a witness has no key. */
-  async #serveOperator(from: NodeId, bytes: Buffer): Promise<Buffer> {
+  async #serveOperator(bytes: Buffer): Promise<Buffer> {
     const { id } = this.#options;
-    const clear = this.#sealer === undefined ? bytes : this.#sealer.open(`admin ${from} ${id}`, bytes);
-    let reply: CallReply;
-    if (clear === undefined || from !== operatorId) {
-      reply = errorReply(new SwitchError('CALL_INVALID', 'the call is not sealed with the key of this cluster'));
-    } else {
-      reply = await this.#carryOut(clear);
-    }
+    const clear = this.#sealer === undefined ? bytes : this.#sealer.open(`admin ${operatorId} ${id}`, bytes);
+    const reply =
+      clear === undefined
+        ? errorReply(new SwitchError('CALL_INVALID', 'the call is not sealed with the key of this cluster'))
+        : await this.#carryOut(clear);
     const answer = Buffer.from(JSON.stringify(reply));
-    return this.#sealer?.seal(`admin ${id} ${from}`, answer) ?? answer;
+    return this.#sealer?.seal(`admin ${id} ${operatorId}`, answer) ?? answer;
   }
 
   async #carryOut(bytes: Buffer): Promise<CallReply> {

@@ -1,0 +1,182 @@
+import type { Clock, Timer } from '../base/clock.ts';
+import { describeError } from '../base/errors.ts';
+import type { EncodedKey, KeyRange } from '../store/canonical.ts';
+import {
+  areRising,
+  parseCompareReply,
+  type CompareCall,
+  type CompareCallKind,
+  type CompareSide,
+  type ParsedReply,
+} from './protocol.ts';
+import type { Inconclusive, InconclusiveReason } from './result.ts';
+
+/** A side gave no answer that can be used; from then on it is not asked again. */
+export class SideFailed extends Error {
+  readonly caller: SideCaller;
+
+  constructor(caller: SideCaller, message: string) {
+    super(message);
+    this.name = 'SideFailed';
+    this.caller = caller;
+  }
+}
+
+type WithoutAddress<Call> = Call extends CompareCall ? Omit<Call, 'compare' | 'group'> : never;
+
+interface BlocksOfReference {
+  readonly ends: readonly (EncodedKey | null)[];
+  readonly digests: readonly string[];
+  readonly rows: number;
+  readonly done: boolean;
+}
+
+export interface RowOfSide {
+  readonly key: EncodedKey;
+  readonly digest: string;
+}
+
+/**
+ * Calls one side and believes nothing: time limit, shape, sizes and order of every answer are checked here, so that
+ * what is behind sees well-formed answers only. All failures are one SideFailed, and final.
+ */
+export class SideCaller {
+  readonly node: string;
+  readonly holds: CompareSide['holds'];
+  failure: Inconclusive | undefined;
+  replyBytes = 0;
+  readonly #side: CompareSide;
+  readonly #address: { readonly compare: string; readonly group: string };
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+
+  constructor(
+    side: CompareSide,
+    address: { readonly compare: string; readonly group: string },
+    clock: Clock,
+    timeoutMs: number,
+  ) {
+    this.node = side.node;
+    this.holds = side.holds;
+    this.#side = side;
+    this.#address = address;
+    this.#clock = clock;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  async open(index: number, format: string, timeoutMs: number): Promise<void> {
+    const reply = await this.#call({ kind: 'open', index }, timeoutMs);
+    if (reply.format !== format) this.#fail('format-differs', `it compares by format ${reply.format}, we by ${format}`);
+    if (reply.index !== index) this.#fail('garbage', `it opened index ${reply.index} for ${index}`);
+  }
+
+  async blocks(table: string, range: KeyRange, size: number): Promise<BlocksOfReference> {
+    const reply = await this.#call({ kind: 'blocks', table, ...range, size });
+    const inner = reply.ends.filter((end) => end !== null);
+    const last = reply.ends.at(-1) ?? null;
+    const nullEnds = reply.ends.length - inner.length;
+    const endsWell = reply.done
+      ? JSON.stringify(last) === JSON.stringify(range.through) && nullEnds === (range.through === null ? 1 : 0)
+      : nullEnds === 0;
+    if (reply.digests.length !== reply.ends.length || !endsWell || !areRising(range.after, inner, range.through)) {
+      this.#fail('garbage', 'its blocks do not cover the range');
+    }
+    return reply;
+  }
+
+  async digests(
+    table: string,
+    after: EncodedKey | null,
+    ends: readonly (EncodedKey | null)[],
+    size: number,
+  ): Promise<readonly string[]> {
+    const { digests } = await this.#call({ kind: 'digests', table, after, ends, size });
+    if (digests.length !== ends.length) this.#fail('garbage', `${digests.length} digests for ${ends.length} blocks`);
+    return digests;
+  }
+
+  async rows(table: string, range: KeyRange): Promise<{ readonly rows: readonly RowOfSide[]; readonly done: boolean }> {
+    const { keys, digests, done } = await this.#call({ kind: 'rows', table, ...range });
+    if (digests.length !== keys.length || (!done && keys.length === 0) || !areRising(range.after, keys, range.through)) {
+      this.#fail('garbage', 'its rows are not in the range and order that were asked for');
+    }
+    return { rows: keys.map((key, at) => ({ key, digest: digests[at] ?? '' })), done };
+  }
+
+  async columns(table: string, keys: readonly EncodedKey[]): Promise<ParsedReply<'columns'>['rows']> {
+    const { rows } = await this.#call({ kind: 'columns', table, keys });
+    if (rows.length === 0 || rows.length > keys.length) this.#fail('garbage', `${rows.length} rows for ${keys.length} keys`);
+    return rows;
+  }
+
+  async chain(after: number): Promise<ParsedReply<'chain'>> {
+    const reply = await this.#call({ kind: 'chain', after });
+    if (reply.next !== null && reply.next <= after) this.#fail('garbage', 'its check of the chain does not get on');
+    return reply;
+  }
+
+  async derived(table: string, after: EncodedKey | null): Promise<ParsedReply<'derived'>> {
+    const reply = await this.#call({ kind: 'derived', table, after });
+    const keys = reply.rows.map(({ key }) => key);
+    if ((!reply.done && keys.length === 0) || !areRising(after, keys, null)) {
+      this.#fail('garbage', 'its rows are not in the order that was asked for');
+    }
+    return reply;
+  }
+
+  /** The side may be gone: nothing depends on the answer, its snapshot ends by its own time limit then. */
+  async close(): Promise<void> {
+    await this.#call({ kind: 'close' }).catch(() => undefined);
+  }
+
+  async #call<Kind extends CompareCallKind>(
+    call: WithoutAddress<Extract<CompareCall, { kind: Kind }>>,
+    timeoutMs = this.#timeoutMs,
+  ): Promise<ParsedReply<Kind>> {
+    if (this.failure !== undefined) throw new SideFailed(this, this.failure.message);
+    let content: unknown;
+    try {
+      // Omit over a generic member of the union loses which member it was.
+      const whole = { ...call, ...this.#address } as unknown as CompareCall;
+      content = await withTimeout(this.#clock, timeoutMs, this.#side.call(whole));
+    } catch (error) {
+      return this.#fail('unreachable', describeError(error));
+    }
+    this.replyBytes += sizeOf(content);
+    const kind = call.kind as Kind;
+    const reply = parseCompareReply(kind, content);
+    if (reply.kind === 'garbage') return this.#fail('garbage', (reply as { message: string }).message);
+    if (reply.kind === 'failed') {
+      const { reason, message } = reply as { reason: InconclusiveReason; message: string };
+      return this.#fail(reason, describeError(message));
+    }
+    return reply as ParsedReply<Kind>;
+  }
+
+  #fail(reason: InconclusiveReason, message: string): never {
+    this.failure ??= { reason, message };
+    throw new SideFailed(this, `${this.node}: ${message}`);
+  }
+}
+
+function sizeOf(content: unknown): number {
+  try {
+    return Buffer.byteLength(JSON.stringify(content) ?? '');
+  } catch {
+    return 0;
+  }
+}
+
+async function withTimeout<Result>(clock: Clock, timeoutMs: number, promise: Promise<Result>): Promise<Result> {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = clock.after(timeoutMs, () => {
+      reject(new Error(`no answer within ${timeoutMs} ms`));
+    });
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    timer?.cancel();
+  }
+}

@@ -1,0 +1,349 @@
+import { compareKeys, emptyDigest, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
+import type { TableSpecification } from '../store/snapshot-reader.ts';
+import { SideFailed, type RowOfSide, type SideCaller } from './caller.ts';
+import { limits } from './protocol.ts';
+import type { ColumnDifference, Difference, TableResult } from './result.ts';
+
+export interface TableOptions {
+  readonly group: string;
+  readonly table: TableSpecification;
+  /** Two copies or more; the first one is the reference: it sets the blocks, and it is right when votes are equal. */
+  readonly sides: readonly SideCaller[];
+  /** Rows of a block, the largest first; below the last size rows are compared one by one. */
+  readonly blockSizes: readonly number[];
+  /** Differences that are listed; beyond them they are counted. */
+  readonly maximumListed: number;
+  readonly verifyChain: boolean;
+}
+
+/** A range in which these sides differ from the reference, which has `rows` rows there. */
+interface Suspect {
+  readonly range: KeyRange;
+  readonly rows: number;
+  readonly sides: readonly { readonly side: SideCaller; readonly empty: boolean }[];
+}
+
+interface Finding {
+  readonly key: EncodedKey;
+  /** One of the copies that are right; undefined when those that are right do not have the row. */
+  readonly right: SideCaller | undefined;
+  readonly wrong: readonly { readonly side: SideCaller; readonly kind: 'only-here' | 'missing-here' | 'columns-differ' }[];
+}
+
+/**
+ * One table of all sides, from blocks down to columns; the protocol is told in protocol.ts.
+ *
+ * Right is, row by row, what most copies have; with as many on both sides, what the reference has. In a log the copies
+ * whose hash chain verifies come before all others. A side that fails is left out of what is still to be judged, its
+ * failure tells so; when the reference fails, the SideFailed is thrown and the table must be begun anew.
+ */
+export async function compareTable(options: TableOptions): Promise<TableResult> {
+  return new TablePass(options).run();
+}
+
+class TablePass {
+  readonly #options: TableOptions;
+  readonly #table: TableSpecification;
+  readonly #reference: SideCaller;
+  readonly #differences: Difference[] = [];
+  /** Nodes whose log's hash chain does not verify. */
+  readonly #broken = new Set<string>();
+  #pending: Finding[] = [];
+  #unlisted = 0;
+  #rows = 0;
+  #blocks = 0;
+
+  constructor(options: TableOptions) {
+    const [reference] = options.sides;
+    if (reference === undefined) throw new RangeError('a table is compared between sides');
+    this.#options = options;
+    this.#table = options.table;
+    this.#reference = reference;
+  }
+
+  async run(): Promise<TableResult> {
+    const [size = 1_024] = this.#options.blockSizes;
+    const whole = { after: null, through: null };
+    const suspects = await this.#unequalBlocks(whole, this.#options.sides.slice(1), size, (rows, blocks) => {
+      this.#rows += rows;
+      this.#blocks += blocks;
+    });
+    if (this.#table.name === 'log' && this.#options.verifyChain) await this.#verifyChains(suspects);
+    for (const suspect of suspects) await this.#narrow(suspect, 1);
+    await this.#describe();
+    return {
+      table: this.#table.name,
+      reference: this.#reference.node,
+      rows: this.#rows,
+      blocks: this.#blocks,
+      blocksThatDiffer: suspects.length,
+      differences: this.#differences,
+      unlisted: this.#unlisted,
+    };
+  }
+
+  /** The blocks of the range that differ, in key order. The reference digests the next ones while the others do these. */
+  async #unequalBlocks(
+    range: KeyRange,
+    sides: readonly SideCaller[],
+    size: number,
+    count: (rows: number, blocks: number) => void = () => undefined,
+  ): Promise<Suspect[]> {
+    const suspects: Suspect[] = [];
+    let after = range.after;
+    let page = this.#reference.blocks(this.#table.name, range, size);
+    for (;;) {
+      const { ends, digests, rows, done } = await page;
+      if (!done) {
+        page = this.#reference.blocks(this.#table.name, { after: ends.at(-1) ?? null, through: range.through }, size);
+        // Its failure is met where it is awaited; until then it must not count as unhandled.
+        page.catch(() => undefined);
+      }
+      count(rows, ends.length);
+      const start = after;
+      const answers = await ofEach(sides, (side) => side.digests(this.#table.name, start, ends, size));
+      ends.forEach((end, at) => {
+        const unequal = answers.flatMap(({ side, answer }) =>
+          answer[at] === digests[at] ? [] : [{ side, empty: answer[at] === emptyDigest }],
+        );
+        const rowsHere = at < ends.length - 1 ? size : rows - size * (ends.length - 1);
+        if (unequal.length > 0) suspects.push({ range: { after, through: end }, rows: rowsHere, sides: unequal });
+        after = end;
+      });
+      if (done) return suspects;
+    }
+  }
+
+  async #narrow(suspect: Suspect, level: number): Promise<void> {
+    const size = this.#options.blockSizes[level];
+    if (suspect.sides.every(({ empty }) => empty) && this.#isFull()) {
+      // Listing is over, and which rows are missing is clear: each is one difference for each side that lacks them, or
+      // for each that has them.
+      this.#unlisted += suspect.rows * Math.min(suspect.sides.length, this.#voters().length - suspect.sides.length);
+      return;
+    }
+    if (size === undefined || suspect.rows <= size) return this.#compareRows(suspect);
+    const sides = suspect.sides.map(({ side }) => side);
+    for (const smaller of await this.#unequalBlocks(suspect.range, sides, size)) await this.#narrow(smaller, level + 1);
+  }
+
+  /** Walks the rows of the reference and of the sides that differ together, in key order. */
+  async #compareRows({ range, sides }: Suspect): Promise<void> {
+    const unequal = sides.filter(({ side }) => side.failure === undefined);
+    const reference = new RowStream(this.#reference, this.#table.name, range, false);
+    const streams = unequal.map(({ side, empty }) => new RowStream(side, this.#table.name, range, empty));
+    // What is not walked is as the reference: its block has the same digest.
+    const alike = this.#voters().filter((side) => !unequal.some((each) => each.side === side));
+    for (;;) {
+      const heads = await ofEach(streams, (stream) => stream.head());
+      const first = await reference.head();
+      const lowest = [first, ...heads.map(({ answer }) => answer)].reduce(lowerRow, undefined);
+      if (lowest === undefined) return;
+      const take = (stream: RowStream, head: RowOfSide | undefined): string | undefined => {
+        if (head === undefined || compareKeys(head.key, lowest.key) !== 0) return undefined;
+        stream.advance();
+        return head.digest;
+      };
+      const ofReference = take(reference, first);
+      const votes: Vote[] = alike.map((side) => ({ side, digest: ofReference }));
+      for (const { side: stream, answer } of heads) votes.push({ side: stream.side, digest: take(stream, answer) });
+      if (votes.some(({ digest }) => digest !== ofReference)) await this.#judge(lowest.key, votes);
+    }
+  }
+
+  async #judge(key: EncodedKey, votes: readonly Vote[]): Promise<void> {
+    const { digest: rightDigest, side: right } = rightOf(votes, this.#broken);
+    const wrong = votes
+      .filter(({ digest }) => digest !== rightDigest)
+      .map(({ side, digest }) => ({
+        side,
+        kind:
+          digest === undefined
+            ? ('missing-here' as const)
+            : rightDigest === undefined
+              ? ('only-here' as const)
+              : ('columns-differ' as const),
+      }));
+    if (this.#isFull()) {
+      this.#unlisted += wrong.length;
+      return;
+    }
+    this.#pending.push({ key, right: rightDigest === undefined ? undefined : right, wrong });
+    if (this.#pending.length >= limits.keys) await this.#describe();
+  }
+
+  /** Turns what is pending into differences, with the columns of the rows that differ. */
+  async #describe(): Promise<void> {
+    const findings = this.#pending;
+    this.#pending = [];
+    const wanted = new Map<SideCaller, EncodedKey[]>();
+    for (const { key, right, wrong } of findings) {
+      const differing = wrong.filter(({ kind }) => kind === 'columns-differ').map(({ side }) => side);
+      for (const side of right === undefined || differing.length === 0 ? [] : [right, ...differing]) {
+        wanted.set(side, [...(wanted.get(side) ?? []), key]);
+      }
+    }
+    const rows = new Map<string, RowColumns>();
+    await ofEach([...wanted], async ([side, keys]) => {
+      for (let at = 0; at < keys.length; ) {
+        const found = await side.columns(this.#table.name, keys.slice(at));
+        for (const row of found) rows.set(rowName(side, keys[at++] ?? []), row);
+      }
+    });
+    for (const { key, right, wrong } of findings) {
+      for (const { side, kind } of wrong) {
+        const place = { node: side.node, ...this.#place(key) };
+        if (kind !== 'columns-differ') this.#add({ ...place, kind });
+        else {
+          const here = rows.get(rowName(side, key));
+          const others = right && rows.get(rowName(right, key));
+          this.#add({ ...place, kind, columns: differingColumns(here ?? null, others ?? null) });
+        }
+      }
+    }
+  }
+
+  /**
+   * Recomputes the log's chain at the reference, which stands for all sides whose log is equal to it, and at every side
+   * that differs.
+   */
+  async #verifyChains(suspects: readonly Suspect[]): Promise<void> {
+    const unequal = new Set(suspects.flatMap(({ sides }) => sides.map(({ side }) => side)));
+    const answers = await ofEach([this.#reference, ...unequal], async (side) => {
+      const faults: number[] = [];
+      for (let after: number | null = 0; after !== null; ) {
+        const reply: Awaited<ReturnType<SideCaller['chain']>> = await side.chain(after);
+        faults.push(...reply.faults.map(({ index }) => index));
+        after = reply.next;
+      }
+      return faults;
+    });
+    if (this.#reference.failure !== undefined) throw new SideFailed(this.#reference, this.#reference.failure.message);
+    for (const { side, answer } of answers) {
+      const bearers = side === this.#reference ? this.#voters().filter((each) => !unequal.has(each)) : [side];
+      for (const bearer of bearers) {
+        for (const index of answer) {
+          this.#broken.add(bearer.node);
+          this.#add({ node: bearer.node, ...this.#place([`i${index}`]), kind: 'broken-chain' });
+        }
+      }
+    }
+  }
+
+  #voters(): SideCaller[] {
+    return this.#options.sides.filter(({ failure }) => failure === undefined);
+  }
+
+  #place(key: EncodedKey): Pick<Difference, 'group' | 'table' | 'key'> {
+    const shown = this.#table.keyColumns.map((column, at) => [column, showKey(column, key[at] ?? 'n')]);
+    return { group: this.#options.group, table: this.#table.name, key: Object.fromEntries(shown) as Difference['key'] };
+  }
+
+  #isFull(): boolean {
+    return this.#differences.length + this.#pending.length >= this.#options.maximumListed;
+  }
+
+  #add(difference: Difference): void {
+    if (this.#differences.length < this.#options.maximumListed) this.#differences.push(difference);
+    else this.#unlisted++;
+  }
+}
+
+interface Vote {
+  readonly side: SideCaller;
+  readonly digest: string | undefined;
+}
+
+type RowColumns = readonly { readonly column: string; readonly digest: string; readonly shown: string }[] | null;
+
+/** The vote that is right; `votes` begins with the reference's own, unless that has failed. */
+function rightOf(votes: readonly Vote[], broken: ReadonlySet<string>): Vote {
+  const sound = votes.filter(({ side }) => !broken.has(side.node));
+  const heard = sound.length > 0 ? sound : votes;
+  const counts = new Map<string | undefined, number>();
+  for (const { digest } of heard) counts.set(digest, (counts.get(digest) ?? 0) + 1);
+  const most = Math.max(...counts.values());
+  const right = heard.find(({ digest }) => counts.get(digest) === most);
+  if (right === undefined) throw new RangeError('nobody voted');
+  return right;
+}
+
+function differingColumns(here: RowColumns, others: RowColumns): ColumnDifference[] {
+  // One of the two could not be read any more: that it differs is known, in what is not.
+  if (here === null || others === null) return [];
+  const shownOf = (row: NonNullable<RowColumns>, name: string) => row.find(({ column }) => column === name);
+  const names = new Set([...here, ...others].map(({ column }) => column));
+  return [...names].flatMap((column): ColumnDifference[] => {
+    const [one, other] = [shownOf(here, column), shownOf(others, column)];
+    return one?.digest === other?.digest
+      ? []
+      : [{ column, here: one?.shown ?? 'absent', others: other?.shown ?? 'absent' }];
+  });
+}
+
+/** Texts in keys are identifiers: they stand without quotes. */
+function showKey(column: string, value: string): string {
+  const shown = showValue(column, value);
+  return value.startsWith('t') && value !== 't' ? shown.slice(1, -1) : shown;
+}
+
+function rowName(side: SideCaller, key: EncodedKey): string {
+  return JSON.stringify([side.node, ...key]);
+}
+
+function lowerRow(one: RowOfSide | undefined, other: RowOfSide | undefined): RowOfSide | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return compareKeys(other.key, one.key) < 0 ? other : one;
+}
+
+/** Rows of a range at one side, fetched as they are needed. */
+class RowStream {
+  readonly side: SideCaller;
+  readonly #table: string;
+  readonly #through: EncodedKey | null;
+  #after: EncodedKey | null;
+  #rows: readonly RowOfSide[] = [];
+  #at = 0;
+  #done: boolean;
+
+  constructor(side: SideCaller, table: string, range: KeyRange, empty: boolean) {
+    this.side = side;
+    this.#table = table;
+    this.#after = range.after;
+    this.#through = range.through;
+    this.#done = empty;
+  }
+
+  async head(): Promise<RowOfSide | undefined> {
+    if (this.#at >= this.#rows.length && !this.#done) {
+      const { rows, done } = await this.side.rows(this.#table, { after: this.#after, through: this.#through });
+      this.#rows = rows;
+      this.#at = 0;
+      this.#done = done;
+      this.#after = rows.at(-1)?.key ?? this.#after;
+    }
+    return this.#rows[this.#at];
+  }
+
+  advance(): void {
+    this.#at++;
+  }
+}
+
+/** Asks all at once; those that fail are left out, and have noted why. Any other error is ours. */
+export async function ofEach<Side, Answer>(
+  sides: readonly Side[],
+  ask: (side: Side) => Promise<Answer>,
+): Promise<{ readonly side: Side; readonly answer: Answer }[]> {
+  const answers = await Promise.all(
+    sides.map(async (side) => {
+      try {
+        return [{ side, answer: await ask(side) }];
+      } catch (error) {
+        if (error instanceof SideFailed) return [];
+        throw error;
+      }
+    }),
+  );
+  return answers.flat();
+}

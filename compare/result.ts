@@ -1,0 +1,79 @@
+/** Why nothing can be said of a copy. */
+export type InconclusiveReason =
+  | 'unreachable'
+  | 'mark-not-reached'
+  | 'snapshot-not-opened'
+  | 'snapshot-closed'
+  | 'error'
+  | 'garbage'
+  | 'format-differs'
+  | 'no-other-copy'
+  | 'rules-unreadable';
+
+export interface Inconclusive {
+  readonly reason: InconclusiveReason;
+  readonly message: string;
+}
+
+/** Of one table at one node, held against the other copies. */
+export type Outcome = { readonly node: string; readonly table: string } & (
+  | { readonly outcome: 'equal' | 'different' }
+  | ({ readonly outcome: 'inconclusive' } & Inconclusive)
+);
+
+export interface ColumnDifference {
+  /** A column, or a property within one: `body.request.amount`. */
+  readonly column: string;
+  /** As it may be shown: card data masked. Two that read the same can differ where they are masked. */
+  readonly here: string;
+  /** What the copies that are right have. */
+  readonly others: string;
+}
+
+interface Place {
+  readonly node: string;
+  readonly group: string;
+  readonly table: string;
+  /** Key columns and their values, masked. */
+  readonly key: Readonly<Record<string, string>>;
+}
+
+/**
+ * What is wrong in one copy. A row is only-here, missing-here or differs in columns beside the copies that are right.
+ * derived-differs: a column that the node has made for itself is not what the rewrite rules make of the row there.
+ * broken-chain: the entry's hash does not follow from the entry before it, or the entry is not there.
+ */
+export type Difference = Place &
+  (
+    | { readonly kind: 'only-here' | 'missing-here' | 'broken-chain' }
+    | { readonly kind: 'columns-differ'; readonly columns: readonly ColumnDifference[] }
+    | {
+        readonly kind: 'derived-differs';
+        readonly columns: readonly { readonly column: string; readonly here: string; readonly expected: string }[];
+      }
+  );
+
+export type DifferenceKind = Difference['kind'];
+
+export interface TableResult {
+  readonly table: string;
+  /** Whose block boundaries were used; undefined when no node answered. */
+  readonly reference: string | undefined;
+  /** Rows and blocks of the reference. */
+  readonly rows: number;
+  readonly blocks: number;
+  readonly blocksThatDiffer: number;
+  readonly differences: readonly Difference[];
+  /** Differences found beyond those listed. */
+  readonly unlisted: number;
+}
+
+export interface GroupResult {
+  readonly group: string;
+  /** The index at which the copies were compared (R14). */
+  readonly markIndex: number;
+  readonly tables: readonly TableResult[];
+  readonly outcomes: readonly Outcome[];
+  /** Bytes of all answers as JSON. */
+  readonly replyBytes: number;
+}

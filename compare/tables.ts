@@ -1,0 +1,76 @@
+import { hash } from 'node:crypto';
+
+import { configGroup, type GroupId } from '../base/identifiers.ts';
+import { derivedColumns } from '../config-db/rewrite.ts';
+import { columnsOf, configurationTables, keyColumnsOf, type ConfigurationTable } from '../config-db/rows.ts';
+import { canonicalFormat } from '../store/canonical.ts';
+import type { TableSpecification } from '../store/snapshot-reader.ts';
+
+/**
+ * What of a group's file is compared. The columns are listed here rather than read from the file, so that a column
+ * that somebody added or dropped in one copy is a finding and no different idea of equality.
+ */
+
+function table(name: string, keyColumns: string, columns: string, jsonColumns: string[] = []): TableSpecification {
+  const [keys, others] = [keyColumns.split(' '), columns.split(' ')];
+  return {
+    name,
+    keyColumns: keys,
+    columns: [...keys, ...others],
+    derivedColumns: [],
+    jsonColumns,
+    throughApplied: name === 'log',
+  };
+}
+
+const log = table('log', 'log_index', 'term body hash', ['body']);
+
+const ledgerTables: readonly TableSpecification[] = [
+  table(
+    'card',
+    'card_id',
+    'pan_hash pan_key_version pan_cipher expiry status currency limit_minor held_minor posted_minor usage_date' +
+      ' usage_count usage_minor changed_at_index',
+  ),
+  table(
+    'card_transaction',
+    'log_index',
+    'request_key mti_class link card_id acquirer terminal merchant stan transmission rrn processing_code amount_minor' +
+      ' currency business_date response_code authorization_code additional_amounts decided_at_ms state billed_minor' +
+      ' held_minor posted_minor hold_expires_at_ms original_index restores_minor',
+  ),
+  table('reversal_tombstone', 'log_index', 'card_id link terminal tombstone', ['tombstone']),
+];
+
+/** Tables whose rows each node rewrites for itself. */
+export const rewrittenTables = ['failover_map', 'pan_range'] as const satisfies readonly ConfigurationTable[];
+
+/** Every column that a node derives: those that rules set, and by which rules. */
+export const allDerivedColumns: readonly string[] = [...derivedColumns, 'rule_set_version', 'derived_by'];
+
+const bookkeepingColumns = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
+
+const configurationSpecifications: readonly TableSpecification[] = configurationTables.map((name) => ({
+  name,
+  keyColumns: keyColumnsOf(name),
+  columns: [...columnsOf(name), ...bookkeepingColumns],
+  derivedColumns: (rewrittenTables as readonly string[]).includes(name) ? allDerivedColumns : [],
+  jsonColumns: [],
+  throughApplied: false,
+}));
+
+/** Configuration holds no card data; rows of any other table never travel. */
+export function isConfigurationTable(name: string): boolean {
+  return (configurationTables as readonly string[]).includes(name);
+}
+
+/** The compared tables of a group's file on a full node; the witness has the first one only. */
+export function tablesOf(group: GroupId): readonly TableSpecification[] {
+  return [log, ...(group === configGroup ? configurationSpecifications : ledgerTables)];
+}
+
+/** Names the canonical format and these tables: sides of which it differs cannot be compared. */
+export function formatOf(tables: readonly TableSpecification[]): string {
+  const content = tables.map(({ name, keyColumns, columns }) => [name, keyColumns, columns]);
+  return `${canonicalFormat}.${hash('sha256', JSON.stringify(content), 'hex').slice(0, 16)}`;
+}
