@@ -6,6 +6,7 @@ import { registerCards } from './commands/cards.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerNode } from './commands/node.ts';
 import { registerStatus } from './commands/status.ts';
+import { registerVerify } from './commands/verify.ts';
 import { createContext, exitCode } from './context.ts';
 import { commandRunner } from './run-command.ts';
 
@@ -42,6 +43,7 @@ registerCards(program, run);
 registerSend(program, context);
 registerLoad(program, context);
 registerNode(program, run);
+registerVerify(program, run);
 
 try {
   await program.parseAsync(rest, { from: 'user' });

@@ -1,5 +1,6 @@
 import type { Clock, Timer } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
+import { maskCardData } from '../base/pan.ts';
 import type { EncodedKey, KeyRange } from '../store/canonical.ts';
 import {
   areRising,
@@ -22,7 +23,7 @@ export class SideFailed extends Error {
   }
 }
 
-type WithoutAddress<Call> = Call extends CompareCall ? Omit<Call, 'compare' | 'group'> : never;
+type ContentOf<Kind extends CompareCallKind> = Omit<Extract<CompareCall, { kind: Kind }>, 'kind' | 'compare' | 'group'>;
 
 interface BlocksOfReference {
   readonly ends: readonly (EncodedKey | null)[];
@@ -65,13 +66,13 @@ export class SideCaller {
   }
 
   async open(index: number, format: string, timeoutMs: number): Promise<void> {
-    const reply = await this.#call({ kind: 'open', index }, timeoutMs);
+    const reply = await this.#call('open', { index }, timeoutMs);
     if (reply.format !== format) this.#fail('format-differs', `it compares by format ${reply.format}, we by ${format}`);
     if (reply.index !== index) this.#fail('garbage', `it opened index ${reply.index} for ${index}`);
   }
 
   async blocks(table: string, range: KeyRange, size: number): Promise<BlocksOfReference> {
-    const reply = await this.#call({ kind: 'blocks', table, ...range, size });
+    const reply = await this.#call('blocks', { table, ...range, size });
     const inner = reply.ends.filter((end) => end !== null);
     const last = reply.ends.at(-1) ?? null;
     const nullEnds = reply.ends.length - inner.length;
@@ -90,33 +91,38 @@ export class SideCaller {
     ends: readonly (EncodedKey | null)[],
     size: number,
   ): Promise<readonly string[]> {
-    const { digests } = await this.#call({ kind: 'digests', table, after, ends, size });
+    const { digests } = await this.#call('digests', { table, after, ends, size });
     if (digests.length !== ends.length) this.#fail('garbage', `${digests.length} digests for ${ends.length} blocks`);
     return digests;
   }
 
   async rows(table: string, range: KeyRange): Promise<{ readonly rows: readonly RowOfSide[]; readonly done: boolean }> {
-    const { keys, digests, done } = await this.#call({ kind: 'rows', table, ...range });
-    if (digests.length !== keys.length || (!done && keys.length === 0) || !areRising(range.after, keys, range.through)) {
+    const { keys, digests, done } = await this.#call('rows', { table, ...range });
+    if (
+      digests.length !== keys.length ||
+      (!done && keys.length === 0) ||
+      !areRising(range.after, keys, range.through)
+    ) {
       this.#fail('garbage', 'its rows are not in the range and order that were asked for');
     }
     return { rows: keys.map((key, at) => ({ key, digest: digests[at] ?? '' })), done };
   }
 
   async columns(table: string, keys: readonly EncodedKey[]): Promise<ParsedReply<'columns'>['rows']> {
-    const { rows } = await this.#call({ kind: 'columns', table, keys });
-    if (rows.length === 0 || rows.length > keys.length) this.#fail('garbage', `${rows.length} rows for ${keys.length} keys`);
+    const { rows } = await this.#call('columns', { table, keys });
+    if (rows.length === 0 || rows.length > keys.length)
+      this.#fail('garbage', `${rows.length} rows for ${keys.length} keys`);
     return rows;
   }
 
   async chain(after: number): Promise<ParsedReply<'chain'>> {
-    const reply = await this.#call({ kind: 'chain', after });
+    const reply = await this.#call('chain', { after });
     if (reply.next !== null && reply.next <= after) this.#fail('garbage', 'its check of the chain does not get on');
     return reply;
   }
 
   async derived(table: string, after: EncodedKey | null): Promise<ParsedReply<'derived'>> {
-    const reply = await this.#call({ kind: 'derived', table, after });
+    const reply = await this.#call('derived', { table, after });
     const keys = reply.rows.map(({ key }) => key);
     if ((!reply.done && keys.length === 0) || !areRising(after, keys, null)) {
       this.#fail('garbage', 'its rows are not in the order that was asked for');
@@ -126,42 +132,43 @@ export class SideCaller {
 
   /** The side may be gone: nothing depends on the answer, its snapshot ends by its own time limit then. */
   async close(): Promise<void> {
-    await this.#call({ kind: 'close' }).catch(() => undefined);
+    await this.#call('close', {}).catch(() => undefined);
   }
 
   async #call<Kind extends CompareCallKind>(
-    call: WithoutAddress<Extract<CompareCall, { kind: Kind }>>,
+    kind: Kind,
+    asked: ContentOf<Kind>,
     timeoutMs = this.#timeoutMs,
   ): Promise<ParsedReply<Kind>> {
     if (this.failure !== undefined) throw new SideFailed(this, this.failure.message);
     let content: unknown;
     try {
-      // Omit over a generic member of the union loses which member it was.
-      const whole = { ...call, ...this.#address } as unknown as CompareCall;
-      content = await withTimeout(this.#clock, timeoutMs, this.#side.call(whole));
+      // A generic member of the union, put together again: the compiler cannot follow which one it is.
+      const call = { kind, ...asked, ...this.#address } as unknown as CompareCall;
+      content = await withTimeout(this.#clock, timeoutMs, this.#side.call(call));
     } catch (error) {
       return this.#fail('unreachable', describeError(error));
     }
     this.replyBytes += sizeOf(content);
-    const kind = call.kind as Kind;
     const reply = parseCompareReply(kind, content);
     if (reply.kind === 'garbage') return this.#fail('garbage', (reply as { message: string }).message);
     if (reply.kind === 'failed') {
       const { reason, message } = reply as { reason: InconclusiveReason; message: string };
       return this.#fail(reason, describeError(message));
     }
-    return reply as ParsedReply<Kind>;
+    return reply;
   }
 
   #fail(reason: InconclusiveReason, message: string): never {
-    this.failure ??= { reason, message };
+    // It may repeat what the peer said.
+    this.failure ??= { reason, message: maskCardData(message) };
     throw new SideFailed(this, `${this.node}: ${message}`);
   }
 }
 
 function sizeOf(content: unknown): number {
   try {
-    return Buffer.byteLength(JSON.stringify(content) ?? '');
+    return Buffer.byteLength(String(JSON.stringify(content)));
   } catch {
     return 0;
   }

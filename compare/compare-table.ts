@@ -1,3 +1,4 @@
+import { maskCardData } from '../base/pan.ts';
 import { compareKeys, emptyDigest, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideFailed, type RowOfSide, type SideCaller } from './caller.ts';
@@ -27,8 +28,10 @@ interface Finding {
   readonly key: EncodedKey;
   /** One of the copies that are right; undefined when those that are right do not have the row. */
   readonly right: SideCaller | undefined;
-  readonly wrong: readonly { readonly side: SideCaller; readonly kind: 'only-here' | 'missing-here' | 'columns-differ' }[];
+  readonly wrong: readonly { readonly side: SideCaller; readonly kind: RowDifferenceKind }[];
 }
+
+type RowDifferenceKind = 'only-here' | 'missing-here' | 'columns-differ';
 
 /**
  * One table of all sides, from blocks down to columns; the protocol is told in protocol.ts.
@@ -48,6 +51,7 @@ class TablePass {
   readonly #differences: Difference[] = [];
   /** Nodes whose log's hash chain does not verify. */
   readonly #broken = new Set<string>();
+  readonly #nodesThatDiffer = new Set<string>();
   #pending: Finding[] = [];
   #unlisted = 0;
   #rows = 0;
@@ -79,6 +83,7 @@ class TablePass {
       blocksThatDiffer: suspects.length,
       differences: this.#differences,
       unlisted: this.#unlisted,
+      nodesThatDiffer: [...this.#nodesThatDiffer],
     };
   }
 
@@ -117,9 +122,10 @@ class TablePass {
   async #narrow(suspect: Suspect, level: number): Promise<void> {
     const size = this.#options.blockSizes[level];
     if (suspect.sides.every(({ empty }) => empty) && this.#isFull()) {
-      // Listing is over, and which rows are missing is clear: each is one difference for each side that lacks them, or
-      // for each that has them.
-      this.#unlisted += suspect.rows * Math.min(suspect.sides.length, this.#voters().length - suspect.sides.length);
+      // Listing is over, and how many rows are missing is known: no more need travel.
+      const lacking = new Set(suspect.sides.map(({ side }) => side));
+      const votes = this.#voters().map((side) => ({ side, digest: lacking.has(side) ? undefined : 'present' }));
+      this.#count(wrongVotes(votes, this.#broken).wrong, suspect.rows);
       return;
     }
     if (size === undefined || suspect.rows <= size) return this.#compareRows(suspect);
@@ -145,6 +151,7 @@ class TablePass {
         return head.digest;
       };
       const ofReference = take(reference, first);
+      // The reference is among them, and first.
       const votes: Vote[] = alike.map((side) => ({ side, digest: ofReference }));
       for (const { side: stream, answer } of heads) votes.push({ side: stream.side, digest: take(stream, answer) });
       if (votes.some(({ digest }) => digest !== ofReference)) await this.#judge(lowest.key, votes);
@@ -152,23 +159,18 @@ class TablePass {
   }
 
   async #judge(key: EncodedKey, votes: readonly Vote[]): Promise<void> {
-    const { digest: rightDigest, side: right } = rightOf(votes, this.#broken);
-    const wrong = votes
-      .filter(({ digest }) => digest !== rightDigest)
-      .map(({ side, digest }) => ({
-        side,
-        kind:
-          digest === undefined
-            ? ('missing-here' as const)
-            : rightDigest === undefined
-              ? ('only-here' as const)
-              : ('columns-differ' as const),
-      }));
+    const { right, wrong } = wrongVotes(votes, this.#broken);
     if (this.#isFull()) {
-      this.#unlisted += wrong.length;
+      this.#count(wrong, 1);
       return;
     }
-    this.#pending.push({ key, right: rightDigest === undefined ? undefined : right, wrong });
+    const kindOf = ({ digest }: Vote): RowDifferenceKind =>
+      digest === undefined ? 'missing-here' : right.digest === undefined ? 'only-here' : 'columns-differ';
+    this.#pending.push({
+      key,
+      right: right.digest === undefined ? undefined : right.side,
+      wrong: wrong.map((vote) => ({ side: vote.side, kind: kindOf(vote) })),
+    });
     if (this.#pending.length >= limits.keys) await this.#describe();
   }
 
@@ -185,7 +187,7 @@ class TablePass {
     }
     const rows = new Map<string, RowColumns>();
     await ofEach([...wanted], async ([side, keys]) => {
-      for (let at = 0; at < keys.length; ) {
+      for (let at = 0; at < keys.length;) {
         const found = await side.columns(this.#table.name, keys.slice(at));
         for (const row of found) rows.set(rowName(side, keys[at++] ?? []), row);
       }
@@ -211,7 +213,7 @@ class TablePass {
     const unequal = new Set(suspects.flatMap(({ sides }) => sides.map(({ side }) => side)));
     const answers = await ofEach([this.#reference, ...unequal], async (side) => {
       const faults: number[] = [];
-      for (let after: number | null = 0; after !== null; ) {
+      for (let after: number | null = 0; after !== null;) {
         const reply: Awaited<ReturnType<SideCaller['chain']>> = await side.chain(after);
         faults.push(...reply.faults.map(({ index }) => index));
         after = reply.next;
@@ -243,7 +245,13 @@ class TablePass {
     return this.#differences.length + this.#pending.length >= this.#options.maximumListed;
   }
 
+  #count(wrong: readonly Vote[], rows: number): void {
+    this.#unlisted += rows * wrong.length;
+    for (const { side } of wrong) this.#nodesThatDiffer.add(side.node);
+  }
+
   #add(difference: Difference): void {
+    this.#nodesThatDiffer.add(difference.node);
     if (this.#differences.length < this.#options.maximumListed) this.#differences.push(difference);
     else this.#unlisted++;
   }
@@ -256,8 +264,11 @@ interface Vote {
 
 type RowColumns = readonly { readonly column: string; readonly digest: string; readonly shown: string }[] | null;
 
-/** The vote that is right; `votes` begins with the reference's own, unless that has failed. */
-function rightOf(votes: readonly Vote[], broken: ReadonlySet<string>): Vote {
+/** Which vote is right, and whose are not. The first vote decides between equal numbers. */
+function wrongVotes(
+  votes: readonly Vote[],
+  broken: ReadonlySet<string>,
+): { readonly right: Vote; readonly wrong: Vote[] } {
   const sound = votes.filter(({ side }) => !broken.has(side.node));
   const heard = sound.length > 0 ? sound : votes;
   const counts = new Map<string | undefined, number>();
@@ -265,7 +276,7 @@ function rightOf(votes: readonly Vote[], broken: ReadonlySet<string>): Vote {
   const most = Math.max(...counts.values());
   const right = heard.find(({ digest }) => counts.get(digest) === most);
   if (right === undefined) throw new RangeError('nobody voted');
-  return right;
+  return { right, wrong: votes.filter(({ digest }) => digest !== right.digest) };
 }
 
 function differingColumns(here: RowColumns, others: RowColumns): ColumnDifference[] {
@@ -277,7 +288,7 @@ function differingColumns(here: RowColumns, others: RowColumns): ColumnDifferenc
     const [one, other] = [shownOf(here, column), shownOf(others, column)];
     return one?.digest === other?.digest
       ? []
-      : [{ column, here: one?.shown ?? 'absent', others: other?.shown ?? 'absent' }];
+      : [{ column, here: maskCardData(one?.shown ?? 'absent'), others: maskCardData(other?.shown ?? 'absent') }];
   });
 }
 

@@ -76,13 +76,20 @@ const replySchemas = {
     done: z.boolean(),
   }),
   digests: z.strictObject({ kind: z.literal('digests'), digests }),
-  rows: z.strictObject({ kind: z.literal('rows'), keys: z.array(key).max(limits.rows).readonly(), digests, done: z.boolean() }),
+  rows: z.strictObject({
+    kind: z.literal('rows'),
+    keys: z.array(key).max(limits.rows).readonly(),
+    digests,
+    done: z.boolean(),
+  }),
   columns: z.strictObject({
     kind: z.literal('columns'),
     rows: z
       .array(
         z
-          .array(z.strictObject({ column: z.string().max(1_000), digest: z.string().max(32), shown: z.string().max(2_000) }))
+          .array(
+            z.strictObject({ column: z.string().max(1_000), digest: z.string().max(32), shown: z.string().max(2_000) }),
+          )
           .max(2_000)
           .nullable(),
       )
@@ -110,7 +117,8 @@ const failedSchema = z.strictObject({
 export type CompareFailed = z.infer<typeof failedSchema>;
 
 /** What a call of the kind is answered with, as it travels: JSON. */
-export type CompareReply = { [Kind in CompareCallKind]: z.input<(typeof replySchemas)[Kind]> }[CompareCallKind] | CompareFailed;
+export type CompareReply =
+  { [Kind in CompareCallKind]: z.input<(typeof replySchemas)[Kind]> }[CompareCallKind] | CompareFailed;
 
 /** The same as the coordinator reads it: digests taken apart. */
 export type ParsedReply<Kind extends CompareCallKind> = z.output<(typeof replySchemas)[Kind]>;
@@ -128,7 +136,10 @@ export function parseCompareReply<Kind extends CompareCallKind>(
   const parsed = replySchemas[kind].safeParse(content);
   if (parsed.success) return parsed.data as ParsedReply<Kind>;
   const issue = parsed.error.issues[0];
-  return { kind: 'garbage', message: `answer to ${kind}, ${issue?.path.join('.') || 'whole'}: ${issue?.code ?? 'unreadable'}` };
+  return {
+    kind: 'garbage',
+    message: `answer to ${kind}, ${issue?.path.join('.') ?? ''}: ${issue?.code ?? 'unreadable'}`,
+  };
 }
 
 /** Whether keys rise strictly, above `after` and up to `through`: what every honest answer's keys do. */
@@ -189,7 +200,10 @@ export function answerCompareCall(
     switch (call.kind) {
       case 'open':
         if (snapshot.appliedIndex !== call.index) {
-          return failed('snapshot-not-opened', `the snapshot is at index ${snapshot.appliedIndex}, the mark at ${call.index}`);
+          return failed(
+            'snapshot-not-opened',
+            `the snapshot is at index ${snapshot.appliedIndex}, the mark at ${call.index}`,
+          );
         }
         return {
           kind: 'opened',

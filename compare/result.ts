@@ -17,8 +17,7 @@ export interface Inconclusive {
 
 /** Of one table at one node, held against the other copies. */
 export type Outcome = { readonly node: string; readonly table: string } & (
-  | { readonly outcome: 'equal' | 'different' }
-  | ({ readonly outcome: 'inconclusive' } & Inconclusive)
+  { readonly outcome: 'equal' | 'different' } | ({ readonly outcome: 'inconclusive' } & Inconclusive)
 );
 
 export interface ColumnDifference {
@@ -66,6 +65,8 @@ export interface TableResult {
   readonly differences: readonly Difference[];
   /** Differences found beyond those listed. */
   readonly unlisted: number;
+  /** The nodes that have any, listed or not. */
+  readonly nodesThatDiffer: readonly string[];
 }
 
 export interface GroupResult {

@@ -85,7 +85,9 @@ export class SnapshotReader {
       return new SnapshotReader(database);
     } catch (error) {
       database?.close();
-      throw new SwitchError('STORE_UNREADABLE', `cannot read a snapshot of ${path}: ${String(error)}`, { cause: error });
+      throw new SwitchError('STORE_UNREADABLE', `cannot read a snapshot of ${path}: ${String(error)}`, {
+        cause: error,
+      });
     }
   }
 
@@ -174,7 +176,10 @@ export class SnapshotReader {
     table: TableSpecification,
     range: KeyRange,
     limit: number,
-  ): { readonly rows: readonly { readonly key: EncodedKey; readonly values: readonly EncodedValue[] }[]; readonly done: boolean } {
+  ): {
+    readonly rows: readonly { readonly key: EncodedKey; readonly values: readonly EncodedValue[] }[];
+    readonly done: boolean;
+  } {
     const names = [...table.keyColumns, ...table.columns, ...table.derivedColumns];
     const found = this.#select(table, names.map(exactValueSql).join(', '), range, `LIMIT ${limit}`);
     const rows = found.map((row) => ({

@@ -210,7 +210,7 @@ test('a peer that does not read makes the connection congested until it reads ag
     fake.pause();
     const outcomes: Promise<unknown>[] = [];
     for (let stan = 1; !connection.congested; ) {
-      for (let index = 0; index < 500; index++) outcomes.push(connection.request(purchase(stan++)));
+      for (let index = 0; index < 500; index++) outcomes.push(connection.request(purchase(stan++, { 48: 'x'.repeat(999) })));
       await new Promise((resolve) => setImmediate(resolve));
     }
     const drained = connection.drained();

@@ -231,7 +231,9 @@ export class FakeBank {
     const earlier = this.#ofCard.get(entry.pan) ?? [];
     if (responseCode === '00') this.#apply(entry, earlier, text(3).slice(0, 2), text(38), text(90), text(95));
     this.#entries.set(key, entry);
-    this.#ofCard.set(entry.pan, [...earlier.slice(-5_000), entry]);
+    earlier.push(entry);
+    if (earlier.length > 5_000) earlier.splice(0, 1_000);
+    this.#ofCard.set(entry.pan, earlier);
     return entry.decision;
   }
 
@@ -247,7 +249,7 @@ export class FakeBank {
       entry.state = 'posted';
       entry.value = debit ? entry.amount : -entry.amount;
       balance.posted += entry.value;
-      const held = earlier.filter((hold) => hold.state === 'held');
+      const held = entry.mtiClass === '0220' ? earlier.filter((hold) => hold.state === 'held') : [];
       const hold =
         held.find((one) => one.rrn === entry.rrn && one.terminal === entry.terminal) ??
         held.find((one) => code !== '' && one.decision.authorizationCode === code && one.merchant === entry.merchant);

@@ -1,0 +1,156 @@
+import type { Command } from 'commander';
+
+import type { NodeId } from '../../base/identifiers.ts';
+import { readAcquirerCards, type AcquirerCard } from '../acquirer/cards.ts';
+import { readJournal } from '../acquirer/journal.ts';
+import { AcquirerBooks, type Approval, type ExpectedBalance } from '../acquirer/recompute.ts';
+import { UsageError } from '../acquirer/usage.ts';
+import { exitCode, nodeOf, type CommandContext } from '../context.ts';
+import type { LedgerCard, LedgerTransaction } from '../node/operations.ts';
+import type { OperatorBus } from '../operator-bus.ts';
+import type { RunCommand } from '../run-command.ts';
+
+/** What an acquirer's journals and one node's copies say of each other. */
+export interface NodeVerification {
+  readonly node: string;
+  readonly approvals: number;
+  /** Approvals that the acquirer received and the node's copies do not have once, as approved, with the same DE 38. */
+  readonly missing: readonly string[];
+  readonly doubled: readonly string[];
+  readonly contradicted: readonly string[];
+  readonly cards: number;
+  /** Cards whose balance the journals leave open (requests without an answer). */
+  readonly uncertain: number;
+  readonly wrongBalances: readonly string[];
+}
+
+const perCall = 1000;
+
+/** Holds what acquirers saw against what a node has: an independent recomputation of approvals and balances. */
+export async function verifyNode(
+  bus: OperatorBus,
+  node: NodeId,
+  cards: readonly AcquirerCard[],
+  approvals: readonly Approval[],
+  balances: ReadonlyMap<number, ExpectedBalance>,
+): Promise<NodeVerification> {
+  const found = new Map<string, LedgerTransaction[]>();
+  for (const keys of chunks(approvals.map((approval) => approval.key))) {
+    const rows = (await bus.call(node, 'ledger.transactions', { keys })) as LedgerTransaction[];
+    for (const row of rows) found.set(row.key, [...(found.get(row.key) ?? []), row]);
+  }
+  const missing: string[] = [];
+  const doubled: string[] = [];
+  const contradicted: string[] = [];
+  for (const approval of approvals) {
+    const rows = found.get(approval.key) ?? [];
+    if (rows.length === 0) missing.push(approval.key);
+    else if (rows.length > 1) doubled.push(approval.key);
+    else if (!agrees(approval, rows[0])) contradicted.push(approval.key);
+  }
+  const concerned = cards.filter((card) => balances.has(card.line));
+  const wrongBalances: string[] = [];
+  let uncertain = 0;
+  for (const chunk of chunks(concerned)) {
+    const rows = (await bus.call(node, 'ledger.cards', { pans: chunk.map((card) => card.pan.reveal()) })) as LedgerCard[];
+    chunk.forEach((card, position) => {
+      const expected = balances.get(card.line);
+      const row = rows[position];
+      if (expected === undefined || row === undefined) return;
+      if (expected.uncertain) uncertain += 1;
+      if (fits(BigInt(row.held), expected.heldRange) && fits(BigInt(row.posted), expected.postedRange)) return;
+      wrongBalances.push(
+        `line ${card.line} (${card.pan.masked()}): held ${row.held}, posted ${row.posted}; ` +
+          `expected held ${expected.held}, posted ${expected.posted}`,
+      );
+    });
+  }
+  return {
+    node,
+    approvals: approvals.length,
+    missing,
+    doubled,
+    contradicted,
+    cards: concerned.length,
+    uncertain,
+    wrongBalances,
+  };
+}
+
+function agrees(approval: Approval, row: LedgerTransaction | undefined): boolean {
+  if (row === undefined) return false;
+  return (
+    row.responseCode === approval.responseCode &&
+    (approval.authorizationCode === '' || row.authorizationCode === approval.authorizationCode)
+  );
+}
+
+function fits(value: bigint, [least, most]: readonly [bigint, bigint]): boolean {
+  return value >= least && value <= most;
+}
+
+function* chunks<T>(all: readonly T[]): Generator<readonly T[]> {
+  for (let from = 0; from < all.length; from += perCall) yield all.slice(from, from + perCall);
+}
+
+/** Journals are read line by line; only what the books need of them is kept. */
+export async function readBooks(cards: readonly AcquirerCard[], journals: readonly string[]): Promise<AcquirerBooks> {
+  const books = new AcquirerBooks(cards);
+  for (const journal of journals) for await (const line of readJournal(journal)) books.enter(line);
+  return books;
+}
+
+export function registerVerify(program: Command, run: RunCommand): void {
+  program
+    .command('verify')
+    .argument('<journal...>', 'journals that `quadrant load` wrote, the oldest first')
+    .requiredOption('--cards <file>', 'the card file that the load ran with')
+    .option('--node <id>', 'only this node (default: every node)')
+    .option('--json', 'as JSON')
+    .description("holds acquirers' journals against the nodes' copies: approvals present once, balances as recomputed")
+    .addHelpText('after', '\nThe journals must be all that has happened to the cards since they came onto file.')
+    .action((journals: string[], options: { cards: string; node?: string; json?: boolean }) =>
+      run((context) => verify(context, journals, options)),
+    );
+}
+
+async function verify(
+  context: CommandContext,
+  journals: readonly string[],
+  options: { readonly cards: string; readonly node?: string; readonly json?: boolean },
+): Promise<number> {
+  const cards = await readAcquirerCards(options.cards);
+  if (cards.length === 0) throw new UsageError(`${options.cards} has no cards`);
+  const books = await readBooks(cards, journals);
+  const results = await context.withCluster(async (bus) => {
+    const nodes = options.node === undefined ? bus.topology.nodes.map(({ id }) => id) : [nodeOf(bus.topology, options.node)];
+    const approvals = books.approvals();
+    const balances = books.balances();
+    return Promise.all(nodes.map((node) => verifyNode(bus, node, cards, approvals, balances)));
+  });
+  if (options.json === true) context.printJson({ nodes: results });
+  else for (const result of results) print(context, result);
+  const clean = results.every(
+    (result) =>
+      result.missing.length + result.doubled.length + result.contradicted.length + result.wrongBalances.length === 0,
+  );
+  return clean ? exitCode.good : exitCode.differences;
+}
+
+const shownFindings = 20;
+
+function print(context: CommandContext, result: NodeVerification): void {
+  context.print(
+    `${result.node}: ${result.approvals} approvals: ${result.missing.length} missing, ${result.doubled.length} doubled, ` +
+      `${result.contradicted.length} recorded otherwise; ${result.cards} cards: ${result.wrongBalances.length} with a wrong ` +
+      `balance, ${result.uncertain} left open by unanswered requests`,
+  );
+  const findings = [
+    ...result.missing.map((key) => `missing: ${key}`),
+    ...result.doubled.map((key) => `doubled: ${key}`),
+    ...result.contradicted.map((key) => `recorded otherwise: ${key}`),
+    ...result.wrongBalances,
+  ];
+  for (const finding of findings.slice(0, shownFindings)) context.print(`  ${finding}`);
+  if (findings.length > shownFindings) context.print(`  and ${findings.length - shownFindings} more`);
+}
