@@ -1,4 +1,5 @@
 import type { Clock, Timer } from './clock.ts';
+import { realClock } from './real.ts';
 
 interface Due {
   readonly atMs: number;
@@ -48,7 +49,7 @@ export class ManualClock implements Clock {
   }
 
   soon(action: () => void): void {
-    if (this.#eventLoop) setImmediate(action);
+    if (this.#eventLoop) realClock.soon(action);
     else this.#soon.push(action);
   }
 

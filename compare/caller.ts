@@ -130,9 +130,11 @@ export class SideCaller {
     return reply;
   }
 
-  /** The side may be gone: nothing depends on the answer, its snapshot ends by its own time limit then. */
+  /** Also after a failure: the snapshot may be open. Nothing depends on the answer; a snapshot has a time limit too. */
   async close(): Promise<void> {
-    await this.#call('close', {}).catch(() => undefined);
+    if (this.failure?.reason === 'unreachable') return;
+    const answered = this.#side.call({ kind: 'close', ...this.#address });
+    await withTimeout(this.#clock, this.#timeoutMs, answered).catch(() => undefined);
   }
 
   async #call<Kind extends CompareCallKind>(
@@ -168,7 +170,7 @@ export class SideCaller {
 
 function sizeOf(content: unknown): number {
   try {
-    return Buffer.byteLength(String(JSON.stringify(content)));
+    return Buffer.byteLength(JSON.stringify(content));
   } catch {
     return 0;
   }

@@ -26,8 +26,8 @@ interface Suspect {
 
 interface Finding {
   readonly key: EncodedKey;
-  /** One of the copies that are right; undefined when those that are right do not have the row. */
-  readonly right: SideCaller | undefined;
+  /** The copies that are right. */
+  readonly right: readonly SideCaller[];
   readonly wrong: readonly { readonly side: SideCaller; readonly kind: RowDifferenceKind }[];
 }
 
@@ -168,7 +168,7 @@ class TablePass {
       digest === undefined ? 'missing-here' : right.digest === undefined ? 'only-here' : 'columns-differ';
     this.#pending.push({
       key,
-      right: right.digest === undefined ? undefined : right.side,
+      right: votes.filter(({ digest }) => digest === right.digest).map(({ side }) => side),
       wrong: wrong.map((vote) => ({ side: vote.side, kind: kindOf(vote) })),
     });
     if (this.#pending.length >= limits.keys) await this.#describe();
@@ -178,28 +178,36 @@ class TablePass {
   async #describe(): Promise<void> {
     const findings = this.#pending;
     this.#pending = [];
-    const wanted = new Map<SideCaller, EncodedKey[]>();
-    for (const { key, right, wrong } of findings) {
-      const differing = wrong.filter(({ kind }) => kind === 'columns-differ').map(({ side }) => side);
-      for (const side of right === undefined || differing.length === 0 ? [] : [right, ...differing]) {
-        wanted.set(side, [...(wanted.get(side) ?? []), key]);
-      }
-    }
     const rows = new Map<string, RowColumns>();
-    await ofEach([...wanted], async ([side, keys]) => {
-      for (let at = 0; at < keys.length;) {
-        const found = await side.columns(this.#table.name, keys.slice(at));
-        for (const row of found) rows.set(rowName(side, keys[at++] ?? []), row);
+    const rightRow = (key: EncodedKey, right: readonly SideCaller[]): RowColumns =>
+      right.map((side) => rows.get(rowName(side, key))).find((row) => row !== undefined) ?? null;
+    // Again as long as one that was asked has failed and another one that is right can be asked instead.
+    for (;;) {
+      const wanted = new Map<SideCaller, EncodedKey[]>();
+      for (const { key, right, wrong } of findings) {
+        const differing = wrong.filter(({ kind }) => kind === 'columns-differ').map(({ side }) => side);
+        const source = right.find(({ failure }) => failure === undefined);
+        const others = source === undefined || rightRow(key, right) !== null ? [] : [source];
+        for (const side of differing.length === 0 ? [] : [...others, ...differing]) {
+          if (side.failure !== undefined || rows.has(rowName(side, key))) continue;
+          wanted.set(side, [...(wanted.get(side) ?? []), key]);
+        }
       }
-    });
+      if (wanted.size === 0) break;
+      await ofEach([...wanted], async ([side, keys]) => {
+        for (let at = 0; at < keys.length;) {
+          const found = await side.columns(this.#table.name, keys.slice(at));
+          for (const row of found) rows.set(rowName(side, keys[at++] ?? []), row);
+        }
+      });
+    }
     for (const { key, right, wrong } of findings) {
       for (const { side, kind } of wrong) {
         const place = { node: side.node, ...this.#place(key) };
         if (kind !== 'columns-differ') this.#add({ ...place, kind });
         else {
-          const here = rows.get(rowName(side, key));
-          const others = right && rows.get(rowName(right, key));
-          this.#add({ ...place, kind, columns: differingColumns(here ?? null, others ?? null) });
+          const here = rows.get(rowName(side, key)) ?? null;
+          this.#add({ ...place, kind, columns: differingColumns(here, rightRow(key, right)) });
         }
       }
     }

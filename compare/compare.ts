@@ -39,8 +39,8 @@ export interface CompareOptions {
  * most copies have, different, or inconclusive with the reason. Never throws for what a side does or does not do.
  */
 export async function compareGroup(options: CompareOptions): Promise<GroupResult> {
-  const { group, tables, clock, markIndex } = options;
-  const sides = options.sides.map((side) => new SideCaller(side, options, clock, options.callTimeoutMs));
+  const { compare, group, tables, clock, markIndex } = options;
+  const sides = options.sides.map((side) => new SideCaller(side, { compare, group }, clock, options.callTimeoutMs));
   await ofEach(sides, (side) => side.open(markIndex, formatOf(tables), options.openTimeoutMs));
   const outcomes: Outcome[] = [];
   const results: TableResult[] = [];

@@ -52,8 +52,6 @@ export type Difference = Place &
       }
   );
 
-export type DifferenceKind = Difference['kind'];
-
 export interface TableResult {
   readonly table: string;
   /** Whose block boundaries were used; undefined when no node answered. */

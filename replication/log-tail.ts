@@ -70,7 +70,12 @@ export class LogTail implements RaftLog {
     this.#durable = Math.min(this.#durable, keepThrough);
   }
 
-  /** The file holds everything up to `index`: what is older than the kept tail may leave memory. */
+  /** Entries in memory. */
+  get kept(): number {
+    return this.#tail.length;
+  }
+
+  /** The file holds this very log up to `index`: what is older than the kept tail may leave memory. */
   onDurable(index: number): void {
     this.#durable = Math.max(this.#durable, Math.min(index, this.last.index));
     const excess = this.#tail.length - 2 * keptEntries;

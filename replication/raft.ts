@@ -106,12 +106,16 @@ interface Progress {
   rewoundAt: number;
   lastSentMs: number;
   lastHeardMs: number;
+  /** Messages with entries that are sent and not acknowledged, in order, and their size together. */
+  unacknowledged: { readonly through: number; readonly bytes: number }[];
+  unacknowledgedBytes: number;
 }
 
 /** Bytes of entries in one message: well below the broker's payload limit, also with several groups in a batch. */
 const maximumMessageBytes = 256 * 1024;
-/** Entries sent beyond what a peer has acknowledged: bounds what lies in brokers and sockets for a slow one. */
+/** Sent beyond what a peer has acknowledged: bounds what lies in brokers and sockets for a slow one. */
 const maximumUnacknowledgedEntries = 8192;
+const maximumUnacknowledgedBytes = 8 * 1024 * 1024;
 
 export class Raft {
   readonly group: GroupId;
@@ -205,7 +209,11 @@ export class Raft {
       for (const [peer, progress] of this.#peers) {
         if (nowMs - progress.lastSentMs >= this.#heartbeatMs) this.#sendAppend(peer, progress, nowMs, true);
       }
-    } else if (nowMs >= this.#campaignAtMs && this.#mayCampaign()) {
+    } else if (
+      nowMs >= this.#campaignAtMs &&
+      nowMs - this.#leaderHeardMs >= this.#electionTimeoutMs &&
+      this.#mayCampaign()
+    ) {
       this.#campaign(nowMs);
     }
   }
@@ -224,9 +232,10 @@ export class Raft {
     this.#durable = position.index;
     if (this.#role === 'leader') {
       this.#advanceCommit();
-    } else if (this.#acknowledgeTo !== undefined && this.#durable >= this.#matched) {
+    } else if (this.#acknowledgeTo !== undefined) {
+      // Also when more has arrived meanwhile: under load a follower may never be level with what it has received.
       this.#acknowledge(this.#acknowledgeTo.leader, this.#acknowledgeTo.sequence);
-      this.#acknowledgeTo = undefined;
+      if (this.#durable >= this.#matched) this.#acknowledgeTo = undefined;
     }
   }
 
@@ -320,7 +329,16 @@ export class Raft {
         .filter((peer) => peer !== this.self)
         .map((peer) => [
           peer,
-          { match: 0, next: last.index + 1, applied: 0, rewoundAt: 0, lastSentMs: nowMs, lastHeardMs: nowMs },
+          {
+            match: 0,
+            next: last.index + 1,
+            applied: 0,
+            rewoundAt: 0,
+            lastSentMs: nowMs,
+            lastHeardMs: nowMs,
+            unacknowledged: [],
+            unacknowledgedBytes: 0,
+          },
         ]),
     );
     // Nothing of earlier terms is committed by counting, so the new leader enters one entry of its own (3.6.2).
@@ -351,7 +369,11 @@ export class Raft {
   #hasUnsent(progress: Progress): boolean {
     // Only what is on this node's own disk: as long as nobody else may lead, a follower with a longer log than the
     // leader's disk would keep the leader from winning its vote after a crash. Elections lift this (10.2.1).
-    return progress.next <= this.#durable && progress.next - progress.match <= maximumUnacknowledgedEntries;
+    return (
+      progress.next <= this.#durable &&
+      progress.next - progress.match <= maximumUnacknowledgedEntries &&
+      progress.unacknowledgedBytes < maximumUnacknowledgedBytes
+    );
   }
 
   #sendAppend(peer: NodeId, progress: Progress, nowMs: number, heartbeat: boolean): void {
@@ -361,6 +383,11 @@ export class Raft {
     this.#sequence += 1;
     progress.lastSentMs = nowMs;
     progress.next += entries.length;
+    if (entries.length > 0) {
+      const bytes = entries.reduce((sum, entry) => sum + entry.body.length, 0);
+      progress.unacknowledged.push({ through: progress.next - 1, bytes });
+      progress.unacknowledgedBytes += bytes;
+    }
     this.#send(peer, {
       kind: 'append',
       term: this.#term,
@@ -385,10 +412,15 @@ export class Raft {
     if (message.accepted) {
       progress.match = Math.max(progress.match, message.match);
       progress.next = Math.max(progress.next, progress.match + 1);
+      while ((progress.unacknowledged[0]?.through ?? Infinity) <= progress.match) {
+        progress.unacknowledgedBytes -= progress.unacknowledged.shift()?.bytes ?? 0;
+      }
       this.#advanceCommit();
     } else if (message.sequence >= progress.rewoundAt) {
       progress.next = Math.max(progress.match, Math.min(message.match, this.#log.last.index)) + 1;
       progress.rewoundAt = this.#sequence + 1;
+      progress.unacknowledged = [];
+      progress.unacknowledgedBytes = 0;
     }
   }
 
@@ -411,8 +443,13 @@ export class Raft {
     this.#leaderHeardMs = nowMs;
     const own = this.#log.position(message.previous.index);
     if (own === undefined || own.term !== message.previous.term) {
-      // Everything up to our commit index is in the leader's log (leader completeness): it may send from there.
-      this.#reply(from, false, this.#commit, message.sequence);
+      if (own !== undefined && own.index <= this.#commit) {
+        this.#fail(`the leader's log has another entry at committed index ${own.index}`);
+        return;
+      }
+      // Everything up to our commit index is in the leader's log (leader completeness), and so is what was matched in
+      // this term: it may send from there.
+      this.#reply(from, false, Math.max(this.#commit, this.#matched), message.sequence);
       return;
     }
     if (own.hash !== message.previous.hash) {

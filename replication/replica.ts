@@ -102,8 +102,9 @@ export class Replica {
     switch (event.kind) {
       case 'written':
         this.#writing = false;
-        this.#tail.onDurable(event.durable.index);
+        // A report about entries that were cut since does not count: raft knows how far it is this log that is on disk.
         this.raft.onDurable(event.durable);
+        this.#tail.onDurable(this.raft.durable);
         this.raft.onApplied(event.applied);
         if (event.applied !== this.#applied) {
           this.#applied = event.applied;

@@ -1,3 +1,5 @@
+import { crc32 } from 'node:zlib';
+
 import type { GroupId } from '../base/identifiers.ts';
 import { chainEntry, type LogEntry, type LogPosition } from '../store/entry.ts';
 import type { RaftMessage } from './raft.ts';
@@ -6,14 +8,17 @@ import type { RaftMessage } from './raft.ts';
  * What travels on the channel `raft`: messages of several groups to one peer in one datagram.
  *
  *   4 bytes  length of the header, big-endian
+ *   4 bytes  CRC-32 of the header
  *   header   JSON: {version, messages: [{group, ...message, entries: [[term, bytes], ...], lastHash}, ...]}
  *   bodies   the entries' bodies, one after the other, in the header's order
  *
  * Entries travel without hashes: the receiver computes the chain from `previous` and holds its end against
- * `lastHash`, so a body that was damaged or forged on the way is dropped with its message.
+ * `lastHash`, so a body that was damaged on the way is dropped with its datagram; a damaged header (a vote, a commit
+ * index) by its checksum. Against forgery stands the broker, which proves the sender's identity.
  */
 
 const wireVersion = 1;
+const prefixBytes = 8;
 
 interface WireMessage {
   readonly group: string;
@@ -40,16 +45,19 @@ export function encodeGroupMessages(messages: readonly GroupMessage[]): Buffer {
     return { group, ...message, entries, lastHash: message.entries.at(-1)?.hash ?? '' };
   });
   const header = Buffer.from(JSON.stringify({ version: wireVersion, messages: wire }));
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(header.length);
-  return Buffer.concat([length, header, ...bodies]);
+  const prefix = Buffer.alloc(prefixBytes);
+  prefix.writeUInt32BE(header.length);
+  prefix.writeUInt32BE(crc32(header), 4);
+  return Buffer.concat([prefix, header, ...bodies]);
 }
 
 /** The messages in a datagram; undefined when it is not one of ours, is of another version or is damaged. */
 export function decodeGroupMessages(bytes: Buffer): readonly GroupMessage[] | undefined {
   try {
-    const headerEnd = 4 + bytes.readUInt32BE(0);
-    const header = JSON.parse(bytes.toString('utf8', 4, headerEnd)) as { version: number; messages: WireMessage[] };
+    const headerEnd = prefixBytes + bytes.readUInt32BE(0);
+    const headerBytes = bytes.subarray(prefixBytes, headerEnd);
+    if (crc32(headerBytes) !== bytes.readUInt32BE(4)) return undefined;
+    const header = JSON.parse(headerBytes.toString('utf8')) as { version: number; messages: WireMessage[] };
     if (header.version !== wireVersion) return undefined;
     let offset = headerEnd;
     const messages: GroupMessage[] = [];

@@ -7,12 +7,18 @@ interface Versioned<Row> {
   index: number;
 }
 
+/** Cards kept in memory although the file has them as they are: some 500 bytes each. */
+const keptCards = 20_000;
+const knownTombstoneCards = 50_000;
+
 /**
  * What deciding sees (R1): the committed fold in its file, and on top the effect of every log entry after it,
  * committed or not. Rows here are whole states, so it does no harm when the file is already further than `settle`
  * has been told: the overlay's row is then the same or newer.
  *
- * Memory is bounded by the entries between applied and last; the leader bounds those.
+ * Cards that were read or changed lately stay in memory beyond that, for as long as this node leads: nobody else
+ * changes them then, so they need not be read again. Memory is bounded: by the entries between applied and last, which
+ * the leader bounds, by `keptCards`, and by `knownTombstoneCards`.
  */
 export class LedgerOverlay implements LedgerState {
   readonly #base: LedgerReader;
@@ -22,6 +28,11 @@ export class LedgerOverlay implements LedgerState {
   readonly #transactionsByKey = new Map<string, number>();
   readonly #transactionsByCard = new Map<CardId, Set<number>>();
   readonly #tombstones = new Map<CardId, TombstoneRow[]>();
+  /** Cards as the file has them, the least lately used first. */
+  readonly #clean = new Map<CardId, CardRow>();
+  readonly #cleanByHash = new Map<string, CardId>();
+  /** Every card with a tombstone; undefined: there are too many to know, so the file is asked each time. */
+  #tombstoneCards: Set<CardId> | undefined;
   /** What was written by which entry, in order: what `settle` takes from the front. */
   #written: (() => void)[][] = [];
   #writtenFrom = 0;
@@ -29,6 +40,7 @@ export class LedgerOverlay implements LedgerState {
 
   constructor(base: LedgerReader) {
     this.#base = base;
+    this.#tombstoneCards = this.#readTombstoneCards();
   }
 
   /** Names the entry whose effects the following puts are. */
@@ -59,21 +71,24 @@ export class LedgerOverlay implements LedgerState {
       this.#transactionsByKey,
       this.#transactionsByCard,
       this.#tombstones,
+      this.#clean,
+      this.#cleanByHash,
     ]) {
       map.clear();
     }
+    this.#tombstoneCards = this.#readTombstoneCards();
     this.#written = [];
   }
 
   cardById(card: CardId): CardRow | undefined {
-    return this.#cards.get(card)?.row ?? this.#base.cardById(card);
+    return this.#cards.get(card)?.row ?? this.#keep(this.#clean.get(card) ?? this.#base.cardById(card));
   }
 
   cardByPanHash(panHash: string): CardRow | undefined {
-    const known = this.#cardsByHash.get(panHash);
+    const known = this.#cardsByHash.get(panHash) ?? this.#cleanByHash.get(panHash);
     if (known !== undefined) return this.cardById(known);
     const row = this.#base.cardByPanHash(panHash);
-    return row === undefined ? undefined : (this.#cards.get(row.cardId)?.row ?? row);
+    return row === undefined ? undefined : (this.#cards.get(row.cardId)?.row ?? this.#keep(row));
   }
 
   transaction(index: number): TransactionRow | undefined {
@@ -104,11 +119,16 @@ export class LedgerOverlay implements LedgerState {
   }
 
   tombstones(card: CardId): readonly TombstoneRow[] {
+    if (this.#tombstoneCards?.has(card) === false) return [];
     const later = this.#tombstones.get(card);
     const base = this.#base.tombstones(card);
     if (later === undefined) return base;
     const known = new Set(base.map((row) => row.index));
     return [...base, ...later.filter((row) => !known.has(row.index))];
+  }
+
+  cardsWithTombstones(limit: number): readonly CardId[] {
+    return [...new Set([...this.#base.cardsWithTombstones(limit), ...this.#tombstones.keys()])].slice(0, limit);
   }
 
   holdsDue(at: number, limit: number): readonly TransactionRow[] {
@@ -123,12 +143,15 @@ export class LedgerOverlay implements LedgerState {
   }
 
   changeCard(row: CardRow): void {
+    this.#clean.delete(row.cardId);
     this.#cards.set(row.cardId, { row, index: this.#current });
     this.#cardsByHash.set(row.panHash, row.cardId);
     this.#remember((written) => {
-      if (this.#cards.get(row.cardId)?.index !== written) return;
+      const present = this.#cards.get(row.cardId);
+      if (present?.index !== written) return;
       this.#cards.delete(row.cardId);
       this.#cardsByHash.delete(row.panHash);
+      this.#keep(present.row);
     });
   }
 
@@ -157,6 +180,7 @@ export class LedgerOverlay implements LedgerState {
   }
 
   addTombstone(row: TombstoneRow): void {
+    this.#tombstoneCards?.add(row.card);
     this.#tombstones.set(row.card, [...(this.#tombstones.get(row.card) ?? []), row]);
     this.#remember(() => {
       const left = (this.#tombstones.get(row.card) ?? []).filter((other) => other.index !== row.index);
@@ -168,6 +192,25 @@ export class LedgerOverlay implements LedgerState {
   /** Entries after the applied one that the overlay still carries. */
   get depth(): number {
     return this.#written.length;
+  }
+
+  #keep(row: CardRow | undefined): CardRow | undefined {
+    if (row === undefined) return undefined;
+    this.#clean.delete(row.cardId);
+    this.#clean.set(row.cardId, row);
+    this.#cleanByHash.set(row.panHash, row.cardId);
+    if (this.#clean.size <= keptCards) return row;
+    const [oldest] = this.#clean.values();
+    if (oldest !== undefined) {
+      this.#clean.delete(oldest.cardId);
+      this.#cleanByHash.delete(oldest.panHash);
+    }
+    return row;
+  }
+
+  #readTombstoneCards(): Set<CardId> | undefined {
+    const cards = this.#base.cardsWithTombstones(knownTombstoneCards + 1);
+    return cards.length > knownTombstoneCards ? undefined : new Set(cards);
   }
 
   #remember(forget: (written: number) => void): void {

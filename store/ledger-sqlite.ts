@@ -50,10 +50,7 @@ export const ledgerSchema = `
     original_index INTEGER NOT NULL,
     restores_minor INTEGER NOT NULL
   ) STRICT;
-  CREATE INDEX IF NOT EXISTS card_transaction_stan ON card_transaction (card_id, stan);
-  CREATE INDEX IF NOT EXISTS card_transaction_rrn ON card_transaction (card_id, rrn);
-  CREATE INDEX IF NOT EXISTS card_transaction_open ON card_transaction (card_id, authorization_code)
-    WHERE state IN ('held', 'expired');
+  CREATE INDEX IF NOT EXISTS card_transaction_match ON card_transaction (card_id, stan, rrn, authorization_code);
   CREATE INDEX IF NOT EXISTS card_transaction_due ON card_transaction (hold_expires_at_ms) WHERE state = 'held';
   CREATE TABLE IF NOT EXISTS reversal_tombstone (
     log_index INTEGER PRIMARY KEY,
@@ -140,6 +137,7 @@ export class SqliteLedger implements LedgerState {
   readonly #selectByRrn: Database.Statement<unknown[], Row>;
   readonly #selectOpenByCode: Database.Statement<unknown[], Row>;
   readonly #selectTombstones: Database.Statement<unknown[], Row>;
+  readonly #selectTombstoneCards: Database.Statement<unknown[], Row>;
   readonly #selectDue: Database.Statement<unknown[], Row>;
   readonly #insertCard: Database.Statement | undefined;
   readonly #updateCard: Database.Statement | undefined;
@@ -161,6 +159,7 @@ export class SqliteLedger implements LedgerState {
         ' ORDER BY log_index',
     );
     this.#selectTombstones = select('SELECT * FROM reversal_tombstone WHERE card_id = ? ORDER BY log_index');
+    this.#selectTombstoneCards = select('SELECT DISTINCT card_id FROM reversal_tombstone LIMIT ?');
     this.#selectDue = select(
       "SELECT * FROM card_transaction WHERE state = 'held' AND hold_expires_at_ms <= ?" +
         ' ORDER BY hold_expires_at_ms, log_index LIMIT ?',
@@ -214,6 +213,10 @@ export class SqliteLedger implements LedgerState {
 
   tombstones(card: CardId): readonly TombstoneRow[] {
     return this.#selectTombstones.all(card).map(toTombstone);
+  }
+
+  cardsWithTombstones(limit: number): readonly CardId[] {
+    return this.#selectTombstoneCards.all(limit).map((row) => row['card_id'] as CardId);
   }
 
   holdsDue(at: number, limit: number): readonly TransactionRow[] {

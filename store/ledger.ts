@@ -80,6 +80,8 @@ export interface LedgerReader {
   /** Holds of the card that stand or have expired, with this DE 38. */
   holdsByAuthorizationCode(card: CardId, authorizationCode: string): readonly TransactionRow[];
   tombstones(card: CardId): readonly TombstoneRow[];
+  /** Cards that have any, up to `limit` of them. */
+  cardsWithTombstones(limit: number): readonly CardId[];
   /** Standing holds that end at or before `at`, the earliest first. */
   holdsDue(at: number, limit: number): readonly TransactionRow[];
 }
@@ -176,11 +178,24 @@ function decidedState(entry: DecisionEntry, hold: bigint, post: bigint): Transac
   return post !== 0n ? 'posted' : 'recorded';
 }
 
+const dayMs = 86_400_000;
+
+/**
+ * The business date under which a debit of `businessDate` counts. Edges' days do not turn in the same instant, so
+ * around midnight dates come in either order: what is one day behind counts with the later day, or the two in turn
+ * would begin the count anew each time.
+ */
+export function usageDateOf(card: CardRow, businessDate: string): string {
+  const behind = businessDate < card.usageDate && Date.parse(card.usageDate) - Date.parse(businessDate) === dayMs;
+  return behind ? card.usageDate : businessDate;
+}
+
 function countUsage(card: CardRow, businessDate: string, debit: bigint): CardRow {
-  const sameDay = card.usageDate === businessDate;
+  const usageDate = usageDateOf(card, businessDate);
+  const sameDay = card.usageDate === usageDate;
   return {
     ...card,
-    usageDate: businessDate,
+    usageDate,
     usageCount: (sameDay ? card.usageCount : 0) + 1,
     usageAmount: (sameDay ? card.usageAmount : 0n) + debit,
   };
@@ -189,7 +204,13 @@ function countUsage(card: CardRow, businessDate: string, debit: bigint): CardRow
 function applyReversal(state: LedgerState, index: number, entry: ReversalEntry): void {
   const { request } = entry;
   if (entry.original !== 0 && request.card !== '') {
-    reverse(state, index, mustCard(state, request.card), mustTransaction(state, entry.original), BigInt(entry.remaining));
+    reverse(
+      state,
+      index,
+      mustCard(state, request.card),
+      mustTransaction(state, entry.original),
+      BigInt(entry.remaining),
+    );
   }
   state.addTransaction({
     index,
@@ -234,7 +255,11 @@ function reverse(state: LedgerState, index: number, card: CardRow, original: Tra
     state.changeTransaction({ ...original, posted, state: kept === 0n ? 'reversed' : 'posted' });
     if (kept === 0n && original.original !== 0) {
       const hold = mustTransaction(state, original.original);
-      state.changeTransaction({ ...hold, held: original.restores, state: original.restores === 0n ? 'expired' : 'held' });
+      state.changeTransaction({
+        ...hold,
+        held: original.restores,
+        state: original.restores === 0n ? 'expired' : 'held',
+      });
       after = { ...after, held: after.held + original.restores };
     } else if (original.original === 0 && original.posted > 0n) {
       after = uncountUsage(after, original, size - kept, kept === 0n);
@@ -245,10 +270,12 @@ function reverse(state: LedgerState, index: number, card: CardRow, original: Tra
 
 function uncountUsage(card: CardRow, original: TransactionRow, released: bigint, whole: boolean): CardRow {
   if (card.usageDate !== original.request.businessDate) return card;
+  // Not below zero: the count may have begun anew since the original was in it.
+  const amount = card.usageAmount - released;
   return {
     ...card,
-    usageAmount: card.usageAmount - released,
-    usageCount: card.usageCount - (whole ? 1 : 0),
+    usageAmount: amount < 0n ? 0n : amount,
+    usageCount: Math.max(0, card.usageCount - (whole ? 1 : 0)),
   };
 }
 

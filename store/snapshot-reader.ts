@@ -104,7 +104,7 @@ export class SnapshotReader {
     this.group = (meta.get('group') ?? '') as GroupId;
     this.appliedIndex = Number(meta.get('applied_index') ?? 0);
     const last = database.prepare<[], { last: number | null }>('SELECT max(log_index) AS last FROM log').get();
-    this.lastLogIndex = last?.last ?? 0;
+    this.lastLogIndex = Math.max(0, last?.last ?? 0);
   }
 
   /**
@@ -221,7 +221,8 @@ export class SnapshotReader {
   #positionAt(index: number): LogPosition {
     const row = this.#database
       .prepare<[number], LogPosition>(
-        'SELECT log_index AS "index", term, hash FROM log WHERE log_index <= ? ORDER BY log_index DESC LIMIT 1',
+        'SELECT log_index AS "index", term, hash FROM log WHERE log_index BETWEEN 1 AND ?' +
+          ' ORDER BY log_index DESC LIMIT 1',
       )
       .get(index);
     return row ?? originPosition(this.group);
@@ -304,6 +305,9 @@ function encodeRow(row: readonly SqlScalar[], count: number): EncodedValue[] {
   return Array.from({ length: count }, (_, at) => encodeValue(row[2 * at], row[2 * at + 1]));
 }
 
+/** Longer paths, which only a body that nobody of us wrote can have, are cut. */
+const maximumPathLength = 200;
+
 function describeColumn(table: TableSpecification, column: string, value: EncodedValue): ColumnDigest[] {
   if (!table.jsonColumns.includes(column) || !value.startsWith('t')) {
     return [{ column, digest: digestOf(Buffer.from(value)), shown: showValue(column, value) }];
@@ -312,7 +316,7 @@ function describeColumn(table: TableSpecification, column: string, value: Encode
   const text = value.slice(1);
   const shown = `${Buffer.byteLength(text)} bytes, hash ${hash('sha256', text, 'hex').slice(0, 8)}`;
   const leaves = leavesOf(text).map(([path, leaf]) => ({
-    column: maskCardData(`${column}.${path}`),
+    column: maskCardData(`${column}.${path}`).slice(0, maximumPathLength),
     digest: digestOf(Buffer.from(leaf)),
     shown: showValue(path.slice(path.lastIndexOf('.') + 1), leaf),
   }));

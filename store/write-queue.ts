@@ -51,6 +51,11 @@ export class WriteQueue {
     this.#schedule();
   }
 
+  /** The bulk of the group's write-ahead log has been moved into its file: moves the rest. */
+  finishCheckpoint(group: GroupId): void {
+    this.#groups.get(group)?.file.finishCheckpoint();
+  }
+
   close(): void {
     for (const queue of this.#groups.values()) {
       queue.paused?.cancel();

@@ -2,7 +2,14 @@ import type { Random } from '../base/random.ts';
 import { responseCodeOfStatus } from '../config-db/cards.ts';
 import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from '../config-db/rows.ts';
 import type { DecisionEntry, Durability, RequestRecord, ReversalEntry, Tombstone } from '../store/entry.ts';
-import { isApproval, type CardRow, type LedgerReader, type TransactionRow } from '../store/ledger.ts';
+import {
+  isApproval,
+  usageDateOf,
+  type CardRow,
+  type LedgerReader,
+  type TombstoneRow,
+  type TransactionRow,
+} from '../store/ledger.ts';
 import { duplicateKey, purposeOf, type SwitchRequest } from './request.ts';
 
 /** Everything that a decision is made from besides the request: nothing else is read, and nothing is changed. */
@@ -77,10 +84,16 @@ function answerRepeat(request: SwitchRequest, card: CardRow | undefined, known: 
   if (otherCard || before.amount !== request.amount.toString() || before.currency !== request.currency) {
     return { kind: 'refused', responseCode: duplicateOfAnother, reason: 'same key, other card or amount' };
   }
-  if (known.state === 'reversed' || known.state === 'expired') {
+  // An advice is acknowledged always: that approves nothing, and its sender would go on sending it.
+  const over = known.state === 'reversed' || known.state === 'expired';
+  if (over && !isAdvice(request)) {
     return { kind: 'stored', transaction: known, answer: refusal(alreadyReversed) };
   }
   return { kind: 'stored', transaction: known, answer: answerOf(known) };
+}
+
+function isAdvice({ mtiClass }: SwitchRequest): boolean {
+  return mtiClass === '0120' || mtiClass === '0220';
 }
 
 function mayUse(link: AcquirerLinkRow, acquirer: string): boolean {
@@ -179,7 +192,7 @@ function exceedsAmountLimit({ debit, billed, card, context, request }: Candidate
 }
 
 function usageOf(card: CardRow | undefined, request: SwitchRequest): { count: number; amount: bigint } {
-  return card?.usageDate === request.businessDate
+  return card !== undefined && card.usageDate === usageDateOf(card, request.businessDate)
     ? { count: card.usageCount, amount: card.usageAmount }
     : { count: 0, amount: 0n };
 }
@@ -195,11 +208,12 @@ function decideTransaction(
   card: CardRow | undefined,
   context: DecisionContext,
 ): DecisionEntry {
-  const advice = request.mtiClass === '0120' || request.mtiClass === '0220';
+  const advice = isAdvice(request);
   const purpose = purposeOf(request.processingCode);
   const billed = card === undefined ? undefined : billedAmount(request, card);
   const reversedBefore =
-    card !== undefined && context.ledger.tombstones(card.cardId).some((row) => meetsTombstone(request, row));
+    card !== undefined &&
+    context.ledger.tombstones(card.cardId).some((row) => meetsTombstone(request, row, context.ledger));
   const nothing: DecisionEntry = {
     kind: 'decision',
     at: context.at,
@@ -352,7 +366,18 @@ function findOriginals(request: SwitchRequest, card: CardRow, ledger: LedgerRead
   }
   return ledger
     .transactionsByStan(card.cardId, request.stan)
-    .filter((row) => sameOrigin(row) && sameTerminal(row) && row.request.amount === request.amount.toString());
+    .filter(
+      (row) =>
+        sameOrigin(row) &&
+        sameTerminal(row) &&
+        row.request.amount === request.amount.toString() &&
+        nearDates(row.request.businessDate, request.businessDate),
+    );
+}
+
+/** A STAN means something together with its day only; a reversal may follow its original over midnight. */
+function nearDates(one: string, other: string): boolean {
+  return Math.abs(Date.parse(one) - Date.parse(other)) <= dayMs;
 }
 
 /** DE 32 against DE 90's zero-filled form; all zeros there names no institution. */
@@ -375,10 +400,7 @@ function tombstoneOf(request: SwitchRequest): Tombstone {
   return { by: 'stan', stan: request.stan, amount: request.amount.toString() };
 }
 
-function meetsTombstone(
-  request: SwitchRequest,
-  row: { readonly link: string; readonly terminal: string; readonly tombstone: Tombstone },
-): boolean {
+function meetsTombstone(request: SwitchRequest, row: TombstoneRow, ledger: LedgerReader): boolean {
   if (row.link !== request.link) return false;
   const { tombstone } = row;
   const sameTerminal = row.terminal === request.terminal;
@@ -393,7 +415,14 @@ function meetsTombstone(
       );
     case 'rrn':
       return sameTerminal && tombstone.rrn === request.rrn;
-    case 'stan':
-      return sameTerminal && tombstone.stan === request.stan && tombstone.amount === request.amount.toString();
+    case 'stan': {
+      const reversedOn = ledger.transaction(row.index)?.request.businessDate ?? '';
+      return (
+        sameTerminal &&
+        tombstone.stan === request.stan &&
+        tombstone.amount === request.amount.toString() &&
+        nearDates(reversedOn, request.businessDate)
+      );
+    }
   }
 }

@@ -130,7 +130,7 @@ export class Edge {
 
   /** An owner's answer from the bus. */
   onAnswer(answer: ForwardedAnswer): void {
-    this.#onOutcome(answer.id, answer.outcome);
+    this.#onOutcome(answer.id, answer.attempt, answer.outcome);
   }
 
   /** As the owner: decides what another edge has forwarded. */
@@ -138,7 +138,7 @@ export class Edge {
     const group = this.#options.configuration()?.rangeOf(forwarded.request.pan).group_id;
     const owner = group === undefined ? undefined : this.#options.ownerOf(group);
     const answer = (outcome: OwnerOutcome): void => {
-      this.#options.forwarder.sendAnswer(from, { id: forwarded.id, outcome });
+      this.#options.forwarder.sendAnswer(from, { id: forwarded.id, attempt: forwarded.attempt, outcome });
     };
     if (owner === undefined) answer({ kind: 'bounce', reason: 'other-group' });
     else owner.request(forwarded.request, forwarded.attempt, answer);
@@ -162,11 +162,11 @@ export class Edge {
     pending.nextTryMs = nowMs + (leader === undefined ? bounceRetryMs : resendMs);
     if (leader === undefined) return;
     if (leader === self) {
-      const { id } = pending;
+      const { id, attempt } = pending;
       // Decided in this process: there is nothing to get lost, so it is only tried again after a bounce.
       pending.nextTryMs = Number.POSITIVE_INFINITY;
       ownerOf(pending.group)?.request(pending.request, pending.attempt, (outcome) => {
-        this.#onOutcome(id, outcome);
+        this.#onOutcome(id, attempt, outcome);
       });
       return;
     }
@@ -174,9 +174,10 @@ export class Edge {
     forwarder.sendRequest(leader, { id, attempt, remainingMs: deadlineMs - nowMs, request });
   }
 
-  #onOutcome(id: number, outcome: OwnerOutcome): void {
+  #onOutcome(id: number, attempt: string, outcome: OwnerOutcome): void {
     const pending = this.#pending.get(id);
-    if (pending === undefined) {
+    // Another attempt under this id was that of an earlier start of this node: its answer is for another card.
+    if (pending?.attempt !== attempt) {
       if (outcome.kind === 'answer') this.#late += 1;
       return;
     }

@@ -10,7 +10,7 @@ import type { SwitchRequest } from './request.ts';
  * sender and receiver, each with what gathered in one turn of the event loop:
  *
  *   requests  [{id, attempt, remainingMs, request}]   edge -> owner; may come again with the same id and attempt
- *   answers   [{id, outcome}]                         owner -> edge; for an id that is no longer waiting: late
+ *   answers   [{id, attempt, outcome}]                owner -> edge; for one that is no longer waiting: late
  *
  * Nothing here needs to arrive: the edge sends a request again until its deadline, and the owner knows it by its
  * duplicate key.
@@ -25,6 +25,8 @@ export interface ForwardedRequest {
 
 export interface ForwardedAnswer {
   readonly id: number;
+  /** As in the request: ids begin anew with every start of an edge, attempts never come again. */
+  readonly attempt: string;
   readonly outcome: OwnerOutcome;
 }
 

@@ -104,10 +104,15 @@ export function readRequest(message: IsoMessage, link: string, businessDate: str
   if (message.fields.has(6) !== message.fields.has(51)) return refused('30', 'DE 6 and DE 51 come together');
   const originalDataElements = readOriginalDataElements(text(90));
   if (originalDataElements === 'unreadable') return refused('30', 'DE 90 names no message');
+  // DE 95 is alphanumeric, so its amount is the one number here that the codec has not checked.
+  const replacement = text(95).slice(0, 12);
+  if (replacement !== '' && !/^[0-9]{12}$/.test(replacement)) return refused('30', 'DE 95 has no amount');
 
   const amount = BigInt(text(4) === '' ? '0' : text(4));
   if (purpose === 'verification' && amount !== 0n) return refused('13', 'a verification has no amount');
   if (!withoutAmount && amount === 0n) return refused('13', 'DE 4 is zero');
+  const billing = message.fields.has(6) ? { amount: BigInt(text(6)), currency: text(51) } : undefined;
+  if (!withoutAmount && !reversal && billing?.amount === 0n) return refused('13', 'DE 6 is zero');
   if (purpose === undefined) return refused('57', 'DE 3 is not one that the link may use');
   if (!reversal && text(49) !== '' && !isKnownCurrency(text(49))) return refused('57', 'DE 49 is not a known currency');
   if (!card.pan.hasValidCheckDigit()) return refused('14', 'check digit');
@@ -123,7 +128,7 @@ export function readRequest(message: IsoMessage, link: string, businessDate: str
       processingCode,
       amount,
       currency: text(49),
-      billing: message.fields.has(6) ? { amount: BigInt(text(6)), currency: text(51) } : undefined,
+      billing,
       transmission: text(7),
       stan: text(11),
       acquirer: text(32),
@@ -133,7 +138,7 @@ export function readRequest(message: IsoMessage, link: string, businessDate: str
       terminal: text(41),
       merchant: text(42),
       originalDataElements,
-      replacementAmount: message.fields.has(95) ? BigInt(text(95).slice(0, 12)) : undefined,
+      replacementAmount: replacement === '' ? undefined : BigInt(replacement),
       businessDate,
     },
   };

@@ -4,13 +4,13 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 
+import { ManualClock } from '../../base/manual-clock.ts';
 import { realClock } from '../../base/real.ts';
 import type { FieldValue, IsoMessage } from '../../switch/iso8583/codec.ts';
 import { openConnection } from './connection.ts';
 import type { AcquirerConnection, ConnectionOptions, Stray } from './connection.ts';
-import { FakeBank, startFakeSwitch } from './fake-switch.ts';
-import type { FakeSwitch, Fault } from './fake-switch.ts';
-import { ManualClock } from './manual-clock.ts';
+import { FakeBank, nextTurn, startFakeSwitch } from './testing.ts';
+import type { FakeSwitch, Fault } from './testing.ts';
 
 function purchase(stan: number, changes: Readonly<Record<number, string>> = {}): IsoMessage {
   const fields = new Map<number, FieldValue>([
@@ -50,7 +50,7 @@ async function connected(
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+  while (!condition()) await nextTurn();
 }
 
 test('pipelined requests each get their own answer, in whatever order answers come', async () => {
@@ -85,14 +85,27 @@ test('requests that differ only in MTI class, terminal or DE 7 are told apart', 
     const outcomes = await Promise.all(requests.map((request) => connection.request(request)));
     assert.deepEqual(
       outcomes.map((outcome) => outcome.kind === 'answered' && [outcome.message.mti, outcome.message.fields.get(41)]),
-      [['0110', 'TERM0001'], ['0110', 'TERM0002'], ['0110', 'TERM0001'], ['0210', 'TERM0001'], ['0430', 'TERM0001']],
+      [
+        ['0110', 'TERM0001'],
+        ['0110', 'TERM0002'],
+        ['0110', 'TERM0001'],
+        ['0210', 'TERM0001'],
+        ['0430', 'TERM0001'],
+      ],
     );
   });
 });
 
 test('a network message is matched without DE 41', async () => {
   await connected(undefined, async (connection) => {
-    const echo = { mti: '0800', fields: new Map<number, FieldValue>([[7, '0301120000'], [11, '000001'], [70, '301']]) };
+    const echo = {
+      mti: '0800',
+      fields: new Map<number, FieldValue>([
+        [7, '0301120000'],
+        [11, '000001'],
+        [70, '301'],
+      ]),
+    };
     const outcome = await connection.request(echo);
     assert.equal(outcome.kind, 'answered');
     assert.equal(outcome.message.mti, '0810');
@@ -100,7 +113,7 @@ test('a network message is matched without DE 41', async () => {
 });
 
 test('a request without an answer times out, and an answer that comes later is kept as late', async () => {
-  const clock = new ManualClock();
+  const clock = new ManualClock({ soon: 'event-loop' });
   await connected(
     (_, count) => (count === 1 ? 'hold-back' : undefined),
     async (connection, fake, strays) => {
@@ -121,7 +134,7 @@ test('a request without an answer times out, and an answer that comes later is k
 });
 
 test('each request has its own deadline', async () => {
-  const clock = new ManualClock();
+  const clock = new ManualClock({ soon: 'event-loop' });
   await connected(
     () => 'silent',
     async (connection) => {
@@ -133,7 +146,7 @@ test('each request has its own deadline', async () => {
       const states: number[][] = [];
       for (let step = 0; step < 4; step++) {
         clock.advance(step === 0 ? 100 : 300);
-        await new Promise((resolve) => setImmediate(resolve));
+        await nextTurn();
         states.push([...settled]);
       }
       assert.deepEqual(states, [[1], [1, 2], [1, 2, 3], [1, 2, 3]]);
@@ -153,7 +166,10 @@ for (const [what, fault, kind] of strayTable) {
       (_, count) => (count === 2 ? fault : undefined),
       async (connection, _fake, strays) => {
         for (const stan of [1, 2, 3]) assert.equal((await connection.request(purchase(stan))).kind, 'answered');
-        assert.deepEqual(strays.map((stray) => stray.kind), [kind]);
+        assert.deepEqual(
+          strays.map((stray) => stray.kind),
+          [kind],
+        );
         assert.equal(connection.strayCounts[kind], 1);
         assert.equal(connection.strays.length, 1);
       },
@@ -209,9 +225,10 @@ test('a peer that does not read makes the connection congested until it reads ag
   await connected(undefined, async (connection, fake) => {
     fake.pause();
     const outcomes: Promise<unknown>[] = [];
-    for (let stan = 1; !connection.congested; ) {
-      for (let index = 0; index < 500; index++) outcomes.push(connection.request(purchase(stan++, { 48: 'x'.repeat(999) })));
-      await new Promise((resolve) => setImmediate(resolve));
+    for (let stan = 1; !connection.congested;) {
+      for (let index = 0; index < 500; index++)
+        outcomes.push(connection.request(purchase(stan++, { 48: 'x'.repeat(999) })));
+      await nextTurn();
     }
     const drained = connection.drained();
     fake.resume();

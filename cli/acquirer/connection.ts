@@ -8,6 +8,7 @@ import type { CodecError, IsoMessage } from '../../switch/iso8583/codec.ts';
 import { Deframer, frame, length2 } from '../../switch/iso8583/framing.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import type { MessageSpec } from '../../switch/iso8583/spec.ts';
+import { textOf } from './message-parts.ts';
 import { systemErrorCode } from './usage.ts';
 
 /** What became of one request on one connection. */
@@ -289,12 +290,9 @@ function isAnswer(mti: string): boolean {
   return Number(mti[2]) % 2 === 1;
 }
 
-function exchangeKey({ mti, fields }: IsoMessage): string {
-  const text = (field: number): string => {
-    const value = fields.get(field);
-    return typeof value === 'string' ? value : '';
-  };
-  return `${exchangeOf(mti)}|${text(11)}|${mti[1] === '8' ? '' : text(41)}|${text(7)}`;
+function exchangeKey(message: IsoMessage): string {
+  const { mti } = message;
+  return `${exchangeOf(mti)}|${textOf(message, 11)}|${mti[1] === '8' ? '' : textOf(message, 41)}|${textOf(message, 7)}`;
 }
 
 const generationSize = 8_192;

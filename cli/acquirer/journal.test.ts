@@ -14,14 +14,24 @@ after(() => {
 });
 
 async function linesOf(file: string): Promise<JournalLine[]> {
-  return Array.fromAsync(readJournal(file));
+  const lines: JournalLine[] = [];
+  for await (const line of readJournal(file)) lines.push(line);
+  return lines;
 }
 
 function message(mti: string, fields: Readonly<Record<number, FieldValue>>): IsoMessage {
   return { mti, fields: new Map(Object.entries(fields).map(([number, value]) => [Number(number), value])) };
 }
 
-const request = { id: 'r-1', attempt: 1, operation: 'purchase', node: 'n1', sentAt: '2026-03-01T12:00:00.000Z', card: 2, pan: '990001******0019' };
+const request = {
+  id: 'r-1',
+  attempt: 1,
+  operation: 'purchase',
+  node: 'n1',
+  sentAt: '2026-03-01T12:00:00.000Z',
+  card: 2,
+  pan: '990001******0019',
+};
 
 test('what was written is read back, and card data never gets in', async () => {
   const file = join(folder, 'whole.jsonl');

@@ -34,7 +34,13 @@ export type JournalLine =
   /** The acquirer gave up: the outcome of the request is not known to it. */
   | { readonly kind: 'unanswered'; readonly id: string; readonly at: string }
   /** The run ended by itself; without this line its process was killed. */
-  | { readonly kind: 'end'; readonly run: string; readonly at: string; readonly requests: number; readonly answers: number };
+  | {
+      readonly kind: 'end';
+      readonly run: string;
+      readonly at: string;
+      readonly requests: number;
+      readonly answers: number;
+    };
 
 export interface RequestLine {
   readonly kind: 'request';
@@ -139,7 +145,7 @@ export class JournalWriter {
     const bytes = Buffer.from(this.#buffer);
     this.#buffer = '';
     try {
-      for (let written = 0; written < bytes.length; ) written += writeSync(this.#descriptor, bytes, written);
+      for (let written = 0; written < bytes.length;) written += writeSync(this.#descriptor, bytes, written);
     } catch (error) {
       this.#failure = new CommandFailure(`the journal ${this.#file} cannot be written (${systemErrorCode(error)})`);
     }

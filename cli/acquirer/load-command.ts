@@ -85,13 +85,21 @@ async function readFlags(flags: LoadFlags, context: CommandContext): Promise<Loa
       : { kind: 'rate', perSecond: parseWhole('--rate', flags.rate ?? '100', 1, 1_000_000) };
   const count = flags.count === undefined ? undefined : parseWhole('--count', flags.count, 1, 1_000_000_000);
   const durationMs =
-    flags.duration !== undefined ? parseDurationMs('--duration', flags.duration) : count === undefined ? 10_000 : undefined;
+    flags.duration !== undefined
+      ? parseDurationMs('--duration', flags.duration)
+      : count === undefined
+        ? 10_000
+        : undefined;
   const connections = parseWhole('--connections', flags.connections ?? '8', 1, 10_000);
   const mix = flags.mix === undefined ? defaultMix : parseMix(flags.mix);
   const requestTimeoutMs = parseDurationMs('--timeout', flags.timeout ?? '4s');
   const giveUpMs = parseDurationMs('--give-up', flags.giveUp ?? '10s');
   const journalFile =
-    flags.journal === false ? undefined : typeof flags.journal === 'string' ? flags.journal : `load-${seed}.journal.jsonl`;
+    flags.journal === false
+      ? undefined
+      : typeof flags.journal === 'string'
+        ? flags.journal
+        : `load-${seed}.journal.jsonl`;
   const targets = targetsOf(context.topology(), flags.nodes);
   const cardFile = flags.cards ?? sampleCardFile;
   return {

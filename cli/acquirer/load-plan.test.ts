@@ -3,6 +3,7 @@ import { test } from 'node:test';
 
 import fc from 'fast-check';
 
+import { ManualClock } from '../../base/manual-clock.ts';
 import { Pan } from '../../base/pan.ts';
 import { seededRandom } from '../../base/random.ts';
 import { pack } from '../../switch/iso8583/codec.ts';
@@ -10,9 +11,9 @@ import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import type { AcquirerCard } from './cards.ts';
 import { defaultMix, operations, parseMix } from './load-mix.ts';
 import type { Mix } from './load-mix.ts';
-import { LoadPlan, originalDataElements, RrnCounter } from './load-plan.ts';
+import { LoadPlan } from './load-plan.ts';
 import type { PlannedRequest } from './load-plan.ts';
-import { ManualClock } from './manual-clock.ts';
+import * as parts from './message-parts.ts';
 import { UsageError } from './usage.ts';
 
 function card(line: number, digits: string): AcquirerCard {
@@ -23,8 +24,8 @@ function card(line: number, digits: string): AcquirerCard {
 
 const cards = [card(2, '9900010000000019'), card(3, '9900010782328216'), card(4, '9900012114051037')];
 
-function textOf(request: PlannedRequest, field: number): string {
-  return String(request.message.fields.get(field) ?? '');
+function textOf({ message }: PlannedRequest, field: number): string {
+  return parts.textOf(message, field);
 }
 
 /**
@@ -38,10 +39,21 @@ function play(options: {
   readonly window: number;
   readonly declines: number;
   readonly losses: number;
-  readonly check?: (request: PlannedRequest, inFlight: readonly PlannedRequest[], approved: ReadonlySet<PlannedRequest>) => void;
+  readonly check?: (
+    request: PlannedRequest,
+    inFlight: readonly PlannedRequest[],
+    approved: ReadonlySet<PlannedRequest>,
+  ) => void;
 }): PlannedRequest[] {
-  const clock = new ManualClock();
-  const plan = new LoadPlan({ cards, mix: options.mix, terminals: 3, seed: options.seed, random: seededRandom(options.seed), clock });
+  const clock = new ManualClock({ soon: 'event-loop' });
+  const plan = new LoadPlan({
+    cards,
+    mix: options.mix,
+    terminals: 3,
+    seed: options.seed,
+    random: seededRandom(options.seed),
+    clock,
+  });
   const chance = seededRandom(options.seed + 1);
   const all: PlannedRequest[] = [];
   const inFlight: PlannedRequest[] = [];
@@ -62,7 +74,11 @@ function play(options: {
         const declined = fate < options.losses + options.declines;
         if (!declined) approved.add(settled);
         const responseCode = declined ? '51' : '00';
-        plan.learned(settled, { kind: 'answered', responseCode, authorizationCode: declined ? '' : String(100_000 + count) });
+        plan.learned(settled, {
+          kind: 'answered',
+          responseCode,
+          authorizationCode: declined ? '' : String(100_000 + count),
+        });
       }
     }
   }
@@ -98,7 +114,9 @@ test('a dependent request refers to an approved, answered original, and no two r
     fc.property(seeds, (seed) => {
       let dependents = 0;
       play({
-        mix: parseMix('purchase=40,financial=15,refund=5,completion=15,completion-reversal=5,reversal=5,reversal-advice=5,partial-reversal=5,repeat=5'),
+        mix: parseMix(
+          'purchase=40,financial=15,refund=5,completion=15,completion-reversal=5,reversal=5,reversal-advice=5,partial-reversal=5,repeat=5',
+        ),
         seed,
         requests: 800,
         window: 40,
@@ -116,7 +134,10 @@ test('a dependent request refers to an approved, answered original, and no two r
           for (const other of inFlight) {
             assert.ok(other.original !== original, `${operation} and ${other.operation} of one original are in flight`);
             // Nor does one touch what a request in flight will change one step further: a completion's hold.
-            assert.ok(other.original?.original !== original || other.operation === 'repeat', 'the hold of a completion that is being reversed');
+            assert.ok(
+              other.original?.original !== original || other.operation === 'repeat',
+              'the hold of a completion that is being reversed',
+            );
           }
         },
       });
@@ -164,7 +185,11 @@ test('every planned message packs, and unknown cards are well-formed and in no f
   const known = new Set(cards.map(({ pan }) => pan.reveal()));
   for (const request of play({ mix: defaultMix, seed: 3, requests: 3_000, window: 20, declines: 100, losses: 10 })) {
     const packed = pack(request.message, iso87Ascii);
-    assert.equal(packed.kind, 'packed', `${request.operation}: ${packed.kind === 'invalid' ? packed.error.message : ''}`);
+    assert.equal(
+      packed.kind,
+      'packed',
+      `${request.operation}: ${packed.kind === 'invalid' ? packed.error.message : ''}`,
+    );
     if (request.operation !== 'unknown-card') continue;
     assert.equal(Pan.parse(textOf(request, 2))?.hasValidCheckDigit(), true);
     assert.ok(!known.has(textOf(request, 2)));
@@ -174,36 +199,57 @@ test('every planned message packs, and unknown cards are well-formed and in no f
 
 test('the same seed and answers plan the same requests', () => {
   const plan = (): unknown[] =>
-    play({ mix: defaultMix, seed: 42, requests: 500, window: 10, declines: 100, losses: 10 }).map(({ operation, message }) => [
-      operation,
-      message.mti,
-      [...message.fields],
-    ]);
+    play({ mix: defaultMix, seed: 42, requests: 500, window: 10, declines: 100, losses: 10 }).map(
+      ({ operation, message }) => [operation, message.mti, [...message.fields]],
+    );
   assert.deepEqual(plan(), plan());
 });
 
 test('only money that may have moved is reversed when a request stays unanswered', () => {
-  const clock = new ManualClock();
-  for (const [operation, reversed] of Object.entries({ purchase: true, cash: true, financial: true, refund: true, inquiry: false, verification: false, advice: false, echo: false })) {
-    const plan = new LoadPlan({ cards, mix: parseMix(`${operation}=1`), terminals: 1, seed: 1, random: seededRandom(1), clock });
+  const clock = new ManualClock({ soon: 'event-loop' });
+  for (const [operation, reversed] of Object.entries({
+    purchase: true,
+    cash: true,
+    financial: true,
+    refund: true,
+    inquiry: false,
+    verification: false,
+    advice: false,
+    echo: false,
+  })) {
+    const plan = new LoadPlan({
+      cards,
+      mix: parseMix(`${operation}=1`),
+      terminals: 1,
+      seed: 1,
+      random: seededRandom(1),
+      clock,
+    });
     const request = plan.next(0);
     plan.learned(request, { kind: 'undecided' });
     const reversal = plan.reversalOfUnanswered(request);
     assert.equal(reversal !== undefined, reversed, operation);
     if (reversal === undefined) continue;
     assert.equal(reversal.message.mti, '0420');
-    assert.equal(textOf(reversal, 90), originalDataElements(request.message));
+    assert.equal(textOf(reversal, 90), parts.originalDataElements(request.message));
     assert.equal(textOf(reversal, 4), textOf(request, 4));
   }
 });
 
 test('DE 90 is MTI, STAN, DE 7, and institutions filled with zeros to eleven digits', () => {
-  const message = { mti: '0101', fields: new Map([[7, '0301120000'], [11, '000042'], [32, '900001']]) };
-  assert.equal(originalDataElements(message), `0100${'000042'}${'0301120000'}${'00000900001'}${'00000000000'}`);
+  const message = {
+    mti: '0101',
+    fields: new Map([
+      [7, '0301120000'],
+      [11, '000042'],
+      [32, '900001'],
+    ]),
+  };
+  assert.equal(parts.originalDataElements(message), '0100' + '000042' + '0301120000' + '00000900001' + '00000000000');
 });
 
 test('RRNs have twelve characters and stay unique over the end of their counter', () => {
-  const counter = new RrnCounter(Date.UTC(2026, 2, 1));
+  const counter = new parts.RrnCounter(Date.UTC(2026, 2, 1));
   const seen = new Set<string>();
   const first = counter.take();
   for (let count = 1; count < 36 ** 4; count++) counter.take();
@@ -225,6 +271,9 @@ const badMixes: readonly (readonly [string, RegExp])[] = [
 ];
 for (const [text, message] of badMixes) {
   test(`the mix "${text}" is refused with a reason`, () => {
-    assert.throws(() => parseMix(text), (error) => error instanceof UsageError && message.test(error.message));
+    assert.throws(
+      () => parseMix(text),
+      (error) => error instanceof UsageError && message.test(error.message),
+    );
   });
 }

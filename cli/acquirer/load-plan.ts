@@ -6,6 +6,17 @@ import type { FieldValue, IsoMessage } from '../../switch/iso8583/codec.ts';
 import type { AcquirerCard } from './cards.ts';
 import { operationNames, operations } from './load-mix.ts';
 import type { Mix, Operation } from './load-mix.ts';
+import {
+  acquiringInstitution,
+  base36,
+  nameAndLocation,
+  originalDataElements,
+  repeatOf,
+  RrnCounter,
+  textOf,
+  transmissionDateAndTime,
+  undecidedCodes,
+} from './message-parts.ts';
 
 /** One request of the load, as first sent. */
 export interface PlannedRequest {
@@ -35,12 +46,6 @@ export type Learned =
   | { readonly kind: 'answered'; readonly responseCode: string; readonly authorizationCode: string }
   | { readonly kind: 'undecided' };
 
-/** DE 39 of answers that come from a switch which could not decide: asked again, the answer may be another. */
-export const undecidedCodes: ReadonlySet<string> = new Set(['30', '68', '91', '92', '94', '96']);
-
-const acquiringInstitution = '900001';
-/** DE 43: name 25, city 13, country 2. */
-const nameAndLocation = `${'QUADRANT LOAD'.padEnd(25)}${'BOSTON'.padEnd(13)}US`;
 const poolSize = 10_000;
 
 /**
@@ -231,11 +236,13 @@ export class LoadPlan {
     const firstTouch = !original.touched;
     original.touched = true;
     if (operation === 'completion') return this.#completion(original);
-    const variants = firstTouch && operation !== 'completion-reversal' ? reversalVariants : (['original-data'] as const);
+    const variants =
+      firstTouch && operation !== 'completion-reversal' ? reversalVariants : (['original-data'] as const);
     const variant = variants[this.#random.below(variants.length)] ?? 'original-data';
-    const final = operation === 'partial-reversal' ? 1 + this.#random.below(original.remaining - 1) : undefined;
+    // A second partial reversal may name more than the first has left: that must raise nothing.
+    const final = operation === 'partial-reversal' ? 1 + this.#random.below(original.amount - 1) : undefined;
     const made = this.#reversal(operation, original, variant, final);
-    if (final !== undefined) original.remaining = final;
+    if (final !== undefined) original.remaining = Math.min(original.remaining, final);
     return made;
   }
 
@@ -266,9 +273,9 @@ export class LoadPlan {
     const amount = Math.max(1, Math.round(hold.remaining * factor));
     const authorizationCode = hold.learned?.kind === 'answered' ? hold.learned.authorizationCode : '';
     const byAuthorizationCode = authorizationCode !== '' && this.#random.below(5) === 0;
-    const fields = this.#common(card, textOf(hold, 3), amount, takeStan(terminal));
-    fields.set(37, byAuthorizationCode ? this.#rrns.take() : textOf(hold, 37));
-    if (authorizationCode !== '') fields.set(38, authorizationCode);
+    const fields = this.#common(card, textOf(hold.message, 3), amount, takeStan(terminal));
+    fields.set(37, byAuthorizationCode ? this.#rrns.take() : textOf(hold.message, 37));
+    if (byAuthorizationCode || this.#random.below(2) === 0) setAuthorizationCode(fields, authorizationCode);
     setTerminal(fields, terminal, card.currency);
     hold.completed = true;
     return this.#request('completion', { mti: operations.completion.mti, fields }, terminal, card, hold, amount);
@@ -282,13 +289,20 @@ export class LoadPlan {
   ): Request {
     const { card, terminal } = original;
     assert(card !== undefined, 'what is reversed is on a card');
-    const stan = variant === 'stan' ? textOf(original, 11) : takeStan(terminal);
-    const fields = this.#common(card, textOf(original, 3), original.amount, stan);
-    if (variant !== 'stan') fields.set(37, textOf(original, 37));
+    const stan = variant === 'stan' ? textOf(original.message, 11) : takeStan(terminal);
+    const fields = this.#common(card, textOf(original.message, 3), original.amount, stan);
+    if (variant !== 'stan') fields.set(37, textOf(original.message, 37));
     setTerminal(fields, terminal, card.currency);
     if (variant === 'original-data') fields.set(90, originalDataElements(original.message));
     if (final !== undefined) fields.set(95, String(final).padStart(12, '0').padEnd(42, '0'));
-    return this.#request(operation, { mti: operations[operation].mti, fields }, terminal, card, original, original.amount);
+    return this.#request(
+      operation,
+      { mti: operations[operation].mti, fields },
+      terminal,
+      card,
+      original,
+      original.amount,
+    );
   }
 
   #repeat(): Request | undefined {
@@ -296,16 +310,18 @@ export class LoadPlan {
     if (original === undefined) return undefined;
     original.repeating = true;
     const { message, terminal, card, amount } = original;
-    return this.#request('repeat', { mti: repeatOf(message.mti), fields: message.fields }, terminal, card, original, amount);
+    return this.#request(
+      'repeat',
+      { mti: repeatOf(message.mti), fields: message.fields },
+      terminal,
+      card,
+      original,
+      amount,
+    );
   }
 
   /** DE 2 to 32, which all messages of a card have, in the order in which the codec writes them. */
-  #common(
-    card: PlannedCard,
-    processingCode: string,
-    amount: number,
-    stan: string,
-  ): Map<number, FieldValue> {
+  #common(card: PlannedCard, processingCode: string, amount: number, stan: string): Map<number, FieldValue> {
     const transmission = this.#dates.transmission();
     return new Map<number, FieldValue>()
       .set(2, card.digits)
@@ -456,69 +472,20 @@ class Dates {
   }
 }
 
-/** DE 7 of a time in epoch milliseconds: MMDDhhmmss, UTC. */
-export function transmissionDateAndTime(wallMs: number): string {
-  return new Date(wallMs).toISOString().slice(5, 19).replace(/[^0-9]/g, '');
-}
-
-/** DE 90 that names `original`: MTI 4, STAN 6, DE 7 10, DE 32 11 and DE 33 11, both zero-filled. */
-export function originalDataElements(original: IsoMessage): string {
-  const text = (field: number): string => {
-    const value = original.fields.get(field);
-    return typeof value === 'string' ? value : '';
-  };
-  return original.mti.slice(0, 3) + '0' + text(11) + text(7) + text(32).padStart(11, '0') + text(33).padStart(11, '0');
-}
-
-/** The MTI with its repeat digit set. */
-export function repeatOf(mti: string): string {
-  return `${mti.slice(0, 3)}1`;
-}
-
-/**
- * RRNs: eight characters of time and four of a counter, in base 36. The time is that of the run's start and moves by
- * one millisecond for each 1,679,616 RRNs, which takes far longer than that; so runs never meet.
- */
-export class RrnCounter {
-  #prefixMs: number;
-  #prefix: string;
-  #count = 0;
-
-  constructor(startedAtMs: number) {
-    this.#prefixMs = startedAtMs - Date.UTC(2020);
-    this.#prefix = base36(this.#prefixMs, 8);
-  }
-
-  take(): string {
-    if (this.#count === 36 ** 4) {
-      this.#count = 0;
-      this.#prefixMs += 1;
-      this.#prefix = base36(this.#prefixMs, 8);
-    }
-    return this.#prefix + base36(this.#count++, 4);
-  }
-}
-
-/** The last `length` digits of `value` in base 36. */
-function base36(value: number, length: number): string {
-  return (value % 36 ** length).toString(36).toUpperCase().padStart(length, '0');
-}
-
 function takeStan(terminal: TerminalState): string {
   terminal.stan = (terminal.stan + 1) % 1_000_000;
   return String(terminal.stan).padStart(6, '0');
 }
 
+function setAuthorizationCode(fields: Map<number, FieldValue>, authorizationCode: string): void {
+  if (authorizationCode !== '') fields.set(38, authorizationCode);
+}
+
 function setTerminal(fields: Map<number, FieldValue>, terminal: TerminalState, currency: string): void {
   fields.set(41, terminal.id);
   fields.set(42, terminal.merchant);
-  fields.set(43, nameAndLocation);
+  fields.set(43, nameAndLocation('QUADRANT LOAD'));
   fields.set(49, currency);
-}
-
-function textOf(request: Request, field: number): string {
-  const value = request.message.fields.get(field);
-  return typeof value === 'string' ? value : '';
 }
 
 function withCheckDigit(digits: string): Pan {

@@ -103,7 +103,7 @@ export class LoadCounts {
     this.latency.record(latencyMs);
     this.recentLatency.record(latencyMs);
     let codes = this.#byMti.get(mti);
-    if (codes === undefined) this.#byMti.set(mti, (codes = new Map()));
+    if (codes === undefined) this.#byMti.set(mti, (codes = new Map<string, number>()));
     increment(codes, responseCode);
     increment(this.#byNode, node);
   }
@@ -200,7 +200,10 @@ export function formatSummary(summary: LoadSummary): string {
   const { latencyMs, unexpected } = summary;
   const rows: [string, string][] = [
     ['requests', `${summary.requests} in ${(summary.durationMs / 1_000).toFixed(1)} s (seed ${summary.seed})`],
-    ['answers', `${summary.answers} (${summary.answersPerSecond}/s): ${summary.approved} approved, ${summary.declined} declined`],
+    [
+      'answers',
+      `${summary.answers} (${summary.answersPerSecond}/s): ${summary.approved} approved, ${summary.declined} declined`,
+    ],
     [
       'latency',
       `p50 ${milliseconds(latencyMs.p50)} · p95 ${milliseconds(latencyMs.p95)} · p99 ${milliseconds(latencyMs.p99)} · ` +
@@ -212,11 +215,17 @@ export function formatSummary(summary: LoadSummary): string {
     ['repeats', `${summary.repeats} attempts${textInBrackets(countsText(summary.failedAttempts, ' '))}`],
     ['unanswered', `${summary.unanswered}, ${summary.reversalsOfUnanswered} of them reversed by 0420`],
     ['unexpected', countsText({ ...unexpected }, ' ')],
-    ...(summary.generatorLateMs > 10 ? [['generator', `up to ${milliseconds(summary.generatorLateMs)} ms late`] as [string, string]] : []),
+    ...(summary.generatorLateMs > 10
+      ? [['generator', `up to ${milliseconds(summary.generatorLateMs)} ms late`] as [string, string]]
+      : []),
     ...(summary.journal === undefined ? [] : [['journal', summary.journal] as [string, string]]),
     ['verdict', verdict(summary)],
   ];
-  return [...rows.map(([name, text]) => `${name.padEnd(11)} ${text}`), ...summary.examples.map((text) => `  ${text}`), ''].join('\n');
+  return [
+    ...rows.map(([name, text]) => `${name.padEnd(11)} ${text}`),
+    ...summary.examples.map((text) => `  ${text}`),
+    '',
+  ].join('\n');
 }
 
 function verdict(summary: LoadSummary): string {

@@ -3,15 +3,18 @@ import { delay } from '../../base/clock.ts';
 import { assert } from '../../base/errors.ts';
 import { seededRandom } from '../../base/random.ts';
 import type { IsoMessage } from '../../switch/iso8583/codec.ts';
+import { contradicts, echoFaults, watchKey } from './answer-checks.ts';
+import type { Decision } from './answer-checks.ts';
 import type { AcquirerCard } from './cards.ts';
 import { openConnection } from './connection.ts';
 import type { AcquirerConnection, Stray } from './connection.ts';
 import { JournalWriter } from './journal.ts';
 import type { Mix } from './load-mix.ts';
-import { LoadPlan, repeatOf, undecidedCodes } from './load-plan.ts';
+import { LoadPlan } from './load-plan.ts';
 import type { PlannedRequest } from './load-plan.ts';
-import { isApproval, LoadCounts } from './load-summary.ts';
+import { LoadCounts } from './load-summary.ts';
 import type { LoadSummary } from './load-summary.ts';
+import { repeatOf, textOf } from './message-parts.ts';
 import { CommandFailure } from './usage.ts';
 import type { Target } from './usage.ts';
 
@@ -25,8 +28,7 @@ export interface LoadOptions {
   readonly mix: Mix;
   /** `rate`: an open loop, requests per second whatever the answers do. `max`: a closed loop. */
   readonly pace:
-    | { readonly kind: 'rate'; readonly perSecond: number }
-    | { readonly kind: 'max'; readonly inFlight: number };
+    { readonly kind: 'rate'; readonly perSecond: number } | { readonly kind: 'max'; readonly inFlight: number };
   /** New requests end at the first of these that is given; one must be. */
   readonly durationMs?: number;
   readonly count?: number;
@@ -65,11 +67,6 @@ interface Lane {
   waitMs: number;
 }
 
-interface Decision {
-  readonly responseCode: string;
-  readonly authorizationCode: string;
-}
-
 /** A request on its way. */
 interface Journey {
   readonly id: string;
@@ -88,15 +85,12 @@ const reconnectMostMs = 1_000;
 const waitForLaneMs = 20;
 const disagreementsKept = 100_000;
 const noCard = { line: 0, masked: '' };
-/** DE 2, 3, 4, 7, 11, 37, 41, 42, 49 come back as they were sent. */
-const echoedFields: readonly number[] = [2, 3, 4, 7, 11, 37, 41, 42, 49];
-
 class LoadRun {
   readonly #options: LoadOptions;
   readonly #clock: Clock;
   readonly #plan: LoadPlan;
   readonly #counts = new LoadCounts();
-  readonly #journal: JournalWriter | undefined;
+  #journal: JournalWriter | undefined;
   readonly #run: string;
   readonly #lanes: readonly Lane[];
   readonly #times: Times;
@@ -131,13 +125,14 @@ class LoadRun {
       assert(target !== undefined, 'a load has targets');
       return { index, target, connection: undefined, waitMs: reconnectFirstMs };
     });
-    this.#journal = options.journalFile === undefined ? undefined : new JournalWriter(options.journalFile);
   }
 
   async run(): Promise<LoadSummary> {
     const { seed, signal, journalFile, cardFile } = this.#options;
     try {
       await this.#connectAll();
+      // Only now: a load that reaches nobody leaves no file behind.
+      if (journalFile !== undefined) this.#journal = new JournalWriter(journalFile);
       const startedAt = this.#times.now();
       this.#journal?.append({ kind: 'run', run: this.#run, startedAt, seed, cardFile });
       const startedMs = this.#clock.monotonicMs();
@@ -156,7 +151,13 @@ class LoadRun {
       const { requests, answers } = this.#counts;
       this.#journal?.append({ kind: 'end', run: this.#run, at: this.#times.now(), requests, answers });
       this.#journal?.flush();
-      return this.#counts.summary({ seed, startedAt, durationMs, interrupted: this.#interrupted, journal: journalFile });
+      return this.#counts.summary({
+        seed,
+        startedAt,
+        durationMs,
+        interrupted: this.#interrupted,
+        journal: journalFile,
+      });
     } finally {
       this.#ending = true;
       for (const { connection } of this.#lanes) connection?.destroy();
@@ -201,7 +202,7 @@ class LoadRun {
       });
       for (const stop of stopTimers) stop();
     } else {
-      for (let begun = 0; !over(); ) {
+      for (let begun = 0; !over();) {
         const elapsedMs = this.#clock.monotonicMs() - startedMs;
         const due = Math.min(count, Math.floor((elapsedMs * pace.perSecond) / 1_000) + 1);
         if (begun < due) {
@@ -298,10 +299,14 @@ class LoadRun {
   #attempt(journey: Journey, lane: Lane, connection: AcquirerConnection): void {
     const { request, id, startedMs } = journey;
     const node = lane.target.name;
-    const message = journey.attempts === 0 ? request.message : { ...request.message, mti: repeatOf(request.message.mti) };
+    const message =
+      journey.attempts === 0 ? request.message : { ...request.message, mti: repeatOf(request.message.mti) };
     const attempt = journey.attempts + 1;
     const { line: card, masked: pan } = request.card ?? noCard;
-    this.#journal?.appendRequest({ id, attempt, operation: request.operation, node, sentAt: this.#times.now(), card, pan }, message);
+    this.#journal?.appendRequest(
+      { id, attempt, operation: request.operation, node, sentAt: this.#times.now(), card, pan },
+      message,
+    );
     journey.attempts = attempt;
     journey.lastNode = node;
     if (attempt > 1) this.#counts.repeats += 1;
@@ -341,7 +346,10 @@ class LoadRun {
     if (request.operation === 'repeat' && request.original !== undefined) {
       const before = request.original.learned;
       if (before?.kind === 'answered' && contradicts(before, decision)) {
-        this.#counts.fault('contradicting', `${id} repeats a request answered ${before.responseCode}, and was answered ${responseCode}`);
+        this.#counts.fault(
+          'contradicting',
+          `${id} repeats a request answered ${before.responseCode}, and was answered ${responseCode}`,
+        );
       }
     }
     this.#plan.learned(request, { kind: 'answered', responseCode, authorizationCode });
@@ -380,7 +388,10 @@ class LoadRun {
     // A request with several attempts may get an answer to each, wherever they were sent.
     if (watched === undefined) {
       const kind = stray.kind === 'late' ? 'unknown' : stray.kind;
-      this.#counts.fault(kind, `mti ${message.mti}, STAN ${textOf(message, 11)}, terminal ${textOf(message, 41)}, from ${node}`);
+      this.#counts.fault(
+        kind,
+        `mti ${message.mti}, STAN ${textOf(message, 11)}, terminal ${textOf(message, 41)}, from ${node}`,
+      );
       return;
     }
     this.#counts.unexpected.late += 1;
@@ -458,43 +469,12 @@ class LoadRun {
       timer = this.#clock.after(progressMs, report);
     };
     timer = this.#clock.after(progressMs, report);
-    return { cancel: () => { timer.cancel(); } };
+    return {
+      cancel: () => {
+        timer.cancel();
+      },
+    };
   }
-}
-
-/** What is wrong with an answer's MTI, DE 38, DE 39 and echo, in words without content. */
-function echoFaults(sent: IsoMessage, answer: IsoMessage): readonly string[] {
-  const faults: string[] = [];
-  if (answer.mti !== `${sent.mti.slice(0, 2)}${Number(sent.mti[2]) + 1}0`) faults.push(`mti ${answer.mti}`);
-  const responseCode = textOf(answer, 39);
-  if (responseCode === '') faults.push('no DE 39');
-  for (const field of echoedFields) {
-    const before = sent.fields.get(field);
-    if (before === undefined || answer.fields.get(field) === before) continue;
-    // An approval in part has the approved amount in DE 4.
-    if (field === 4 && responseCode === '10') continue;
-    faults.push(`DE ${field}${answer.fields.has(field) ? ' is another' : ' is missing'}`);
-  }
-  const request = sent.mti.startsWith('010') || sent.mti.startsWith('020');
-  if (request && isApproval(responseCode) && !answer.fields.has(38)) faults.push('no DE 38 in an approval');
-  return faults;
-}
-
-/** Two answers to one request that cannot both be right; an answer that nobody decided contradicts nothing. */
-function contradicts(before: Decision, after: Decision): boolean {
-  if (undecidedCodes.has(before.responseCode) || undecidedCodes.has(after.responseCode)) return false;
-  return before.responseCode !== after.responseCode || before.authorizationCode !== after.authorizationCode;
-}
-
-/** Terminal, STAN, DE 7 and the exchange: the same for a request, its repeats and its answers. */
-function watchKey(message: IsoMessage): string {
-  const exchange = `${message.mti.slice(0, 2)}${Number(message.mti[2]) & ~1}`;
-  return `${exchange}|${textOf(message, 41)}|${textOf(message, 11)}|${textOf(message, 7)}`;
-}
-
-function textOf(message: IsoMessage, field: number): string {
-  const value = message.fields.get(field);
-  return typeof value === 'string' ? value : '';
 }
 
 /** ISO 8601 of the present millisecond, made once for each. */

@@ -85,7 +85,6 @@ interface Fact {
   readonly order: number;
   approval: { readonly responseCode: string; readonly fields: JournalFields } | undefined;
   declined: boolean;
-  undecided: boolean;
   contradiction: string | undefined;
 }
 
@@ -164,7 +163,6 @@ export class AcquirerBooks {
         order: this.#facts.size,
         approval: undefined,
         declined: false,
-        undecided: false,
         contradiction: undefined,
       };
       this.#facts.set(identity, fact);
@@ -180,9 +178,7 @@ export class AcquirerBooks {
       const before = fact.approval?.fields['38'] ?? line.fields['38'];
       if (before !== line.fields['38']) fact.contradiction = 'two approvals with different DE 38';
       fact.approval ??= { responseCode, fields: line.fields };
-    } else if (this.#undecidedCodes.has(responseCode)) {
-      fact.undecided = true;
-    } else {
+    } else if (!this.#undecidedCodes.has(responseCode)) {
       fact.declined = true;
     }
     if (fact.approval !== undefined && fact.declined) fact.contradiction = 'approved and declined';
@@ -268,7 +264,8 @@ function balanceOf(facts: readonly Fact[], cardCurrency: string | undefined): Ex
   }
   const index = new EffectIndex(effects);
   for (const fact of facts) if (isReversal(fact)) reverse(fact, index, reasons);
-  for (const effect of effects) if (effect.fact.mtiClass === '0220' && effect.kind === 'debit') complete(effect, index, reasons);
+  for (const effect of effects)
+    if (effect.fact.mtiClass === '0220' && effect.kind === 'debit') complete(effect, index, reasons);
   return sumUp(effects, reasons);
 }
 
@@ -355,7 +352,9 @@ class EffectIndex {
       found = (this.#byTrace.get(`${classOf(named[1] ?? '')}|${named[2]}|${named[3]}`) ?? []).filter(({ fact }) => {
         const terminal = fact.fields['41'] ?? '';
         const sameTerminal = terminal === '' || part(41) === '' || terminal === part(41);
-        return sameTerminal && (Number(institution) === 0 || (fact.fields['32'] ?? '').padStart(11, '0') === institution);
+        return (
+          sameTerminal && (Number(institution) === 0 || (fact.fields['32'] ?? '').padStart(11, '0') === institution)
+        );
       });
     } else if (part(37) !== '' && part(41) !== '') {
       found = this.#byRrn.get(`${part(37)}|${part(41)}`) ?? [];

@@ -11,8 +11,8 @@ import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { parseTlv } from '../../switch/iso8583/tlv.ts';
 import { openConnection } from './connection.ts';
 import { reportFailure } from './load-command.ts';
-import { RrnCounter, transmissionDateAndTime } from './load-plan.ts';
 import { isApproval } from './load-summary.ts';
+import { acquiringInstitution, nameAndLocation, RrnCounter, textOf, transmissionDateAndTime } from './message-parts.ts';
 import { CommandFailure, parseDurationMs, systemErrorCode, targetOf, targetsOf, UsageError } from './usage.ts';
 import type { CommandContext, Target } from './usage.ts';
 
@@ -40,9 +40,6 @@ export interface SendFlags {
 }
 
 const spec = iso87Ascii;
-const acquiringInstitution = '900001';
-/** DE 43: name 25, city 13, country 2. */
-const nameAndLocation = `${'QUADRANT SEND'.padEnd(25)}${'BOSTON'.padEnd(13)}US`;
 
 /**
  * Sends one message and prints the answer. 0: an answer came, approved or not; 1: none came, or there was no
@@ -109,20 +106,20 @@ async function exchange(
     return 0;
   }
   if (flags.showRequest === true) context.stdout.write(`sent to ${where}\n${rowsText(describe(message, spec))}\n`);
-  context.stdout.write(`answered by ${where} in ${outcome.roundTripMs.toFixed(1)} ms\n${rowsText(describe(answer, spec))}`);
+  context.stdout.write(
+    `answered by ${where} in ${outcome.roundTripMs.toFixed(1)} ms\n${rowsText(describe(answer, spec))}`,
+  );
   return 0;
 }
 
 function rowsText(rows: readonly DescribedField[]): string {
   const width = Math.max(...rows.map(({ name }) => name.length));
   return rows
-    .map(({ field, name, value }) => `${field === 0 ? 'MTI' : String(field).padStart(3)}  ${name.padEnd(width)}  ${value}\n`)
+    .map(
+      ({ field, name, value }) =>
+        `${field === 0 ? 'MTI' : String(field).padStart(3)}  ${name.padEnd(width)}  ${value}\n`,
+    )
     .join('');
-}
-
-function textOf(message: IsoMessage, field: number): string {
-  const value = message.fields.get(field);
-  return typeof value === 'string' ? value : '';
 }
 
 // ---- the message -----------------------------------------------------------------------------------------------------
@@ -132,10 +129,12 @@ function textOf(message: IsoMessage, field: number): string {
  * Without `--message`, what an acquirer always sends is filled in; with it, only the keys that an answer needs.
  */
 export async function buildMessage(flags: SendFlags, context: CommandContext): Promise<IsoMessage> {
-  if (flags.pan === '-' && flags.message === '-') throw new UsageError('only one of --pan and --message can be standard input');
+  if (flags.pan === '-' && flags.message === '-')
+    throw new UsageError('only one of --pan and --message can be standard input');
   const base = flags.message === undefined ? undefined : await readMessage(flags.message, context);
   const mti = flags.mti ?? base?.mti ?? '0100';
-  if (!/^0[0-9]{3}$/.test(mti)) throw new UsageError(`--mti: "${mti}" is not an MTI of ISO 8583:1987, four digits with 0 first`);
+  if (!/^0[0-9]{3}$/.test(mti))
+    throw new UsageError(`--mti: "${mti}" is not an MTI of ISO 8583:1987, four digits with 0 first`);
   const fields = new Map<number, FieldValue>(base?.fields);
   for (const [number, value] of await namedFields(flags, context)) fields.set(number, value);
   const given = (flags.field ?? []).map(parseField);
@@ -169,7 +168,13 @@ async function namedFields(flags: SendFlags, context: CommandContext): Promise<M
     if (pan === undefined) throw new UsageError('--pan: expected 13 to 19 digits');
     fields.set(2, pan.reveal());
   }
-  set(3, '--processing-code', flags.processingCode, /^[0-9]{6}$/, 'six digits, for example 000000 purchase, 010000 cash, 200000 refund');
+  set(
+    3,
+    '--processing-code',
+    flags.processingCode,
+    /^[0-9]{6}$/,
+    'six digits, for example 000000 purchase, 010000 cash, 200000 refund',
+  );
   if (flags.amount !== undefined) {
     if (!/^[0-9]{1,12}$/.test(flags.amount)) {
       throw new UsageError(`--amount: expected whole minor units (1250 is 12.50 USD), 0 to ${maximumAmount}`);
@@ -185,7 +190,8 @@ async function namedFields(flags: SendFlags, context: CommandContext): Promise<M
   set(42, '--merchant', flags.merchant?.padEnd(15), /^[\x20-\x7e]{15}$/, 'up to fifteen printable characters');
   if (flags.currency !== undefined) {
     const code = /^[0-9]{3}$/.test(flags.currency) ? flags.currency : currencyCode(flags.currency.toUpperCase());
-    if (code === undefined) throw new UsageError(`--currency: "${flags.currency}" is not a currency; examples: 840, EUR`);
+    if (code === undefined)
+      throw new UsageError(`--currency: "${flags.currency}" is not a currency; examples: 840, EUR`);
     fields.set(49, code);
   }
   return fields;
@@ -221,7 +227,7 @@ function defaults(
     [37, new RrnCounter(clock.wallMs()).take()],
     [41, 'SEND0001'],
     [42, 'SENDMERCHANT001'],
-    [43, nameAndLocation],
+    [43, nameAndLocation('QUADRANT SEND')],
     [49, '840'],
   ]);
 }
@@ -240,7 +246,8 @@ function fieldValue(flag: string, number: number, text: string): FieldValue {
   const field = spec.fields.get(number);
   if (field === undefined) throw new UsageError(`${flag}: ${spec.name} has no DE ${number}`);
   if (field.format.kind === 'text') return text;
-  if (!/^(?:[0-9A-Fa-f]{2})+$/.test(text)) throw new UsageError(`${flag}: DE ${number} (${field.name}) is given in hexadecimal`);
+  if (!/^(?:[0-9A-Fa-f]{2})+$/.test(text))
+    throw new UsageError(`${flag}: DE ${number} (${field.name}) is given in hexadecimal`);
   const bytes = Buffer.from(text, 'hex');
   if (field.format.kind === 'bytes') return bytes;
   const parsed = parseTlv(bytes);
@@ -269,7 +276,8 @@ async function readMessage(file: string, context: CommandContext): Promise<IsoMe
   }
   const fields = new Map<number, FieldValue>();
   for (const [name, content] of Object.entries(value['fields'])) {
-    if (!/^[0-9]{1,3}$/.test(name) || typeof content !== 'string') throw new UsageError(`--message: ${where}: ${shape}`);
+    if (!/^[0-9]{1,3}$/.test(name) || typeof content !== 'string')
+      throw new UsageError(`--message: ${where}: ${shape}`);
     fields.set(Number(name), fieldValue('--message', Number(name), content));
   }
   return { mti: value['mti'], fields };

@@ -35,7 +35,8 @@ export function targetsOf(topology: Topology, names: string | undefined): readon
     if (found !== undefined) return found;
     const known = all.map((target) => target.name);
     const meant = nearest(name.trim(), known);
-    const advice = meant === undefined ? `known: ${known.join(', ')}` : `did you mean "${meant}"? Known: ${known.join(', ')}`;
+    const advice =
+      meant === undefined ? `known: ${known.join(', ')}` : `did you mean "${meant}"? Known: ${known.join(', ')}`;
     throw new UsageError(`no node "${name.trim()}"; ${advice}`);
   });
 }

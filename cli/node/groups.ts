@@ -305,12 +305,3 @@ function tailOf(replica: Replica): LogEntry[] {
   }
   return tail;
 }
-
-/** Groups whose files lie in a process's folder from an earlier run. */
-export function groupsInFolder(files: readonly string[]): GroupId[] {
-  return files.flatMap((file) => {
-    const name = /^group-([a-z][a-z0-9-]{0,15})\.db$/.exec(file)?.[1];
-    return name === undefined ? [] : [name as GroupId];
-  });
-}
-

@@ -23,6 +23,7 @@ export interface ToMaintenanceThread {
 
 export type FromMaintenanceThread =
   | { readonly call: number; readonly kind: 'done' }
+  | { readonly call: number; readonly kind: 'checkpointed'; readonly files: readonly string[] }
   | { readonly call: number; readonly kind: 'result'; readonly result: unknown }
   | { readonly call: number; readonly kind: 'refused'; readonly reason: string };
 
@@ -33,19 +34,20 @@ const port = parentPort;
 assert(port !== null, 'maintenance runs in a thread of its own');
 const { folder } = workerData as { readonly folder: string };
 
-function checkpointLarge(): void {
-  for (const name of readdirSync(folder)) {
-    if (!name.endsWith('.db-wal')) continue;
-    const wal = join(folder, name);
-    if (statSync(wal).size > checkpointBytes) checkpoint(wal.slice(0, -'-wal'.length));
-  }
+function checkpointLarge(): string[] {
+  const large = readdirSync(folder)
+    .filter((name) => name.endsWith('.db-wal') && statSync(join(folder, name)).size > checkpointBytes)
+    .map((name) => name.slice(0, -'-wal'.length));
+  for (const name of large) checkpoint(join(folder, name));
+  return large;
 }
 
-function carryOut(request: ToMaintenanceThread['request']): { kind: 'done' } | { kind: 'result'; result: unknown } {
+type Reply = FromMaintenanceThread extends infer Each ? (Each extends unknown ? Omit<Each, 'call'> : never) : never;
+
+function carryOut(request: ToMaintenanceThread['request']): Reply {
   switch (request.kind) {
     case 'checkpoint':
-      checkpointLarge();
-      return { kind: 'done' };
+      return { kind: 'checkpointed', files: checkpointLarge() };
     case 'open':
       return { kind: 'done' };
     case 'compare':
@@ -58,7 +60,7 @@ function carryOut(request: ToMaintenanceThread['request']): { kind: 'done' } | {
 port.on('message', ({ call, request }: ToMaintenanceThread) => {
   let reply: FromMaintenanceThread;
   try {
-    reply = { call, ...carryOut(request) };
+    reply = { call, ...carryOut(request) } as FromMaintenanceThread;
   } catch (error) {
     reply = { call, kind: 'refused', reason: describeError(error) };
   }

@@ -9,6 +9,7 @@ export class Maintenance {
   readonly #calls = new Map<number, (reply: FromMaintenanceThread) => void>();
   #nextCall = 1;
   #closed = false;
+  #checkpointing = false;
 
   constructor(options: { readonly folder: string; readonly onDeath: (error: Error) => void }) {
     this.#worker = new Worker(new URL('./maintenance-thread.ts', import.meta.url), {
@@ -26,9 +27,13 @@ export class Maintenance {
     });
   }
 
-  /** Moves what is in the write-ahead logs into the files, when one has grown. */
-  checkpoint(): void {
-    if (!this.#closed) void this.#call({ kind: 'checkpoint' });
+  /** Moves what is in the large write-ahead logs into their files; the names of those files. */
+  async checkpoint(): Promise<readonly string[]> {
+    if (this.#closed || this.#checkpointing) return [];
+    this.#checkpointing = true;
+    const reply = await this.#call({ kind: 'checkpoint' });
+    this.#checkpointing = false;
+    return reply.kind === 'checkpointed' ? reply.files : [];
   }
 
   /** Resolves when the snapshot is open, or cannot be. */

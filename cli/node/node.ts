@@ -18,12 +18,12 @@ import { Forwarder } from '../../switch/forward.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
-import { Groups, groupsInFolder } from './groups.ts';
+import { Groups } from './groups.ts';
 import { Maintenance } from './maintenance.ts';
 import { Operations } from './operations.ts';
 import { errorReply, PeerCalls, type CallReply, type CallRequest } from './peer-calls.ts';
 import type { GroupStatus, ProcessStatus } from './status.ts';
-import { ThreadWriter } from './thread-writer.ts';
+import { groupOfFile, ThreadWriter } from './thread-writer.ts';
 
 export interface NodeOptions {
   readonly id: NodeId;
@@ -224,7 +224,7 @@ export class QuadrantNode {
 
   async #begin(folder: string): Promise<void> {
     const { log } = this.#options;
-    await this.#groups.start(groupsInFolder(readdirSync(folder)));
+    await this.#groups.start(readdirSync(folder).flatMap((file) => groupOfFile(file) ?? []));
     const channels = this.#specification === undefined ? (['raft'] as const) : (['raft', 'forward', 'call'] as const);
     this.#bus.receive(channels, (from, channel, bytes) => {
       this.#receive(from, channel, bytes);
@@ -237,7 +237,7 @@ export class QuadrantNode {
     this.#every(slowTickMs, () => {
       this.#server?.tick();
       this.#expireHolds();
-      this.#maintenance.checkpoint();
+      this.#checkpoint();
     });
     await this.#server?.listen();
     log.info({ acquirer: this.#specification?.acquirer, broker: this.#bus.broker }, 'serving');
@@ -358,6 +358,16 @@ export class QuadrantNode {
   #onMark(group: GroupId, path: string, compare: string, index: number): void {
     void this.#maintenance.openSnapshot(group, path, compare, index).finally(() => {
       if (!this.#stopped) this.#writer.resume(group);
+    });
+  }
+
+  /** The bulk is moved by the maintenance thread, what came meanwhile by the writer: only then the log starts anew. */
+  #checkpoint(): void {
+    void this.#maintenance.checkpoint().then((files) => {
+      for (const file of files) {
+        const group = groupOfFile(file);
+        if (group !== undefined) this.#writer.finishCheckpoint(group);
+      }
     });
   }
 

@@ -12,6 +12,12 @@ export function groupFileName(group: GroupId): string {
   return group === configGroup ? 'config.db' : `group-${group}.db`;
 }
 
+/** The group whose file this is; undefined for other files. */
+export function groupOfFile(name: string): GroupId | undefined {
+  if (name === groupFileName(configGroup)) return configGroup;
+  return /^group-([a-z][a-z0-9-]{0,15})\.db$/.exec(name)?.[1] as GroupId | undefined;
+}
+
 /** The writer thread, as the main thread uses it. */
 export class ThreadWriter implements GroupWriter {
   readonly #folder: string;
@@ -66,6 +72,11 @@ export class ThreadWriter implements GroupWriter {
 
   resume(group: GroupId): void {
     this.#post({ kind: 'resume', group });
+  }
+
+  /** The bulk of the group's write-ahead log has been moved into its file: has the writer move the rest. */
+  finishCheckpoint(group: GroupId): void {
+    if (!this.#closed) this.#post({ kind: 'finish-checkpoint', group });
   }
 
   async close(): Promise<void> {

@@ -24,6 +24,7 @@ export type ToWriterThread =
   | { readonly kind: 'open'; readonly call: number; readonly group: GroupId; readonly path: string }
   | { readonly kind: 'submit'; readonly requests: readonly WriteRequest[] }
   | { readonly kind: 'resume'; readonly group: GroupId }
+  | { readonly kind: 'finish-checkpoint'; readonly group: GroupId }
   | { readonly kind: 'close'; readonly call: number };
 
 export type FromWriterThread =
@@ -76,6 +77,9 @@ port.on('message', (message: ToWriterThread) => {
       break;
     case 'resume':
       queue.resume(message.group);
+      break;
+    case 'finish-checkpoint':
+      queue.finishCheckpoint(message.group);
       break;
     case 'close':
       queue.close();

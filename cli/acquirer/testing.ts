@@ -1,5 +1,6 @@
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 
+import { realClock } from '../../base/real.ts';
 import type { Endpoint } from '../../base/topology.ts';
 import { pack, unpack } from '../../switch/iso8583/codec.ts';
 import type { FieldValue, IsoMessage } from '../../switch/iso8583/codec.ts';
@@ -9,7 +10,7 @@ import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 /**
  * A stand-in for the switch in the acquirer's tests: ISO 8583 over loopback, in this process, with faults on demand.
  * It keeps balances in the simplest way that is right for one card at a time, so that a whole load can be checked
- * against the recomputation. Not a part of the product.
+ * against the recomputation.
  */
 export type Fault =
   /** Decides, and never answers. */
@@ -24,8 +25,8 @@ export type Fault =
   | 'wrong-amount'
   | 'wrong-mti'
   | 'without-rrn'
+  /** Before its answer: a frame that is no message, or an answer to nothing. */
   | 'garbage'
-  /** A frame header that cannot be. */
   | 'unasked';
 
 export interface FakeSwitch {
@@ -42,7 +43,7 @@ export interface FakeSwitch {
 }
 
 export async function startFakeSwitch(options: {
-  readonly bank: FakeBank;
+  readonly bank: Bank;
   /** What to do wrong with this message; `count` is 1 for the first that arrives. */
   readonly fault?: (message: IsoMessage, count: number) => Fault | undefined;
 }): Promise<FakeSwitch> {
@@ -165,6 +166,11 @@ function answerTo(message: IsoMessage, decision: FakeDecision): IsoMessage {
   return { mti: `${message.mti.slice(0, 2)}${Number(message.mti[2]) + 1}0`, fields };
 }
 
+/** Whatever decides behind a fake switch. */
+export interface Bank {
+  decide(message: IsoMessage): FakeDecision;
+}
+
 export interface FakeDecision {
   readonly responseCode: string;
   readonly authorizationCode: string;
@@ -188,7 +194,7 @@ interface Entry {
 }
 
 /** What several fake switches share: they are one switch with several ports. */
-export class FakeBank {
+export class FakeBank implements Bank {
   readonly balances = new Map<string, { held: number; posted: number }>();
   readonly #declines: (message: IsoMessage) => string | undefined;
   readonly #entries = new Map<string, Entry>();
@@ -237,7 +243,14 @@ export class FakeBank {
     return entry.decision;
   }
 
-  #apply(entry: Entry, earlier: readonly Entry[], purpose: string, code: string, original: string, final: string): void {
+  #apply(
+    entry: Entry,
+    earlier: readonly Entry[],
+    purpose: string,
+    code: string,
+    original: string,
+    final: string,
+  ): void {
     const balance = this.balances.get(entry.pan) ?? { held: 0, posted: 0 };
     this.balances.set(entry.pan, balance);
     const debit = purpose === '00' || purpose === '01' || purpose === '09';
@@ -284,4 +297,11 @@ export class FakeBank {
     target.hold.value = target.restores;
     balance.held += target.restores;
   }
+}
+
+/** Resolves after everything that the event loop has ready now. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    realClock.soon(resolve);
+  });
 }

@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+
+import fc from 'fast-check';
+
+import { groupId } from '../base/identifiers.ts';
+import { ledgerFold } from '../store/ledger-fold.ts';
+import { sampleLog, temporaryFolder, writeFile } from '../store/snapshot-fixture.ts';
+import { SnapshotReader } from '../store/snapshot-reader.ts';
+import { answerCompareCall, limits, parseCompareCall, parseCompareReply, type CompareCall } from './protocol.ts';
+import { tablesOf } from './tables.ts';
+
+const group = groupId('a');
+const address = { compare: 'compare-1', group: 'a' };
+
+const calls: readonly CompareCall[] = [
+  { kind: 'open', ...address, index: 1_502 },
+  { kind: 'blocks', ...address, table: 'log', after: null, through: null, size: 1_024 },
+  { kind: 'digests', ...address, table: 'card', after: ['ta.1.1.1'], ends: [['ta.1.1.2'], null], size: 32 },
+  { kind: 'rows', ...address, table: 'card_transaction', after: ['i5'], through: ['i9'] },
+  { kind: 'columns', ...address, table: 'log', keys: [['i1'], ['i7'], ['i-7']] },
+  { kind: 'chain', ...address, after: 0 },
+  { kind: 'derived', ...address, table: 'card', after: null },
+  { kind: 'close', ...address },
+];
+
+describe('every kind of call', () => {
+  for (const call of calls) {
+    test(`${call.kind} is read as it was sent, and its answer is one the coordinator takes`, (context) => {
+      assert.deepEqual(parseCompareCall(JSON.parse(JSON.stringify(call))), call);
+      const path = join(temporaryFolder(context), 'a.db');
+      writeFile(path, group, sampleLog(group, 1_500), ledgerFold);
+      const reader = SnapshotReader.open(path);
+      const answer = JSON.parse(JSON.stringify(answerCompareCall(reader, tablesOf(group), call))) as unknown;
+      reader.close();
+      const { kind } = parseCompareReply(call.kind, answer);
+      // Rows of a table with card data never travel.
+      assert.equal(kind, { open: 'opened', close: 'closed', derived: 'failed' }[call.kind as string] ?? call.kind);
+    });
+  }
+});
+
+test('a call that is none is not taken', () => {
+  const [, blocks] = calls;
+  const wrong: readonly unknown[] = [
+    undefined,
+    {},
+    { ...blocks, kind: 'drop' },
+    { ...blocks, size: 0 },
+    { ...blocks, size: limits.blockRows + 1 },
+    { ...blocks, after: ['x1'] },
+    { ...blocks, after: [] },
+    { ...blocks, sql: '' },
+  ];
+  for (const each of wrong) assert.equal(parseCompareCall(each), undefined, JSON.stringify(each));
+});
+
+test('a call about a key of another shape, an unknown table or a closed snapshot is answered failed', (context) => {
+  const path = join(temporaryFolder(context), 'a.db');
+  writeFile(path, group, sampleLog(group, 10), ledgerFold);
+  const reader = SnapshotReader.open(path);
+  const kindOf = (call: CompareCall): string => answerCompareCall(reader, tablesOf(group), call).kind;
+  assert.equal(kindOf({ kind: 'rows', ...address, table: 'log', after: ['i1', 'i2'], through: null }), 'failed');
+  assert.equal(kindOf({ kind: 'rows', ...address, table: 'meta', after: null, through: null }), 'failed');
+  assert.equal(kindOf({ kind: 'close', ...address }), 'closed');
+  assert.equal(kindOf({ kind: 'close', ...address }), 'closed');
+  assert.equal(kindOf({ kind: 'chain', ...address, after: 0 }), 'failed');
+});
+
+test('reading an answer never throws, and tells nothing of what was in garbage', () => {
+  fc.assert(
+    fc.property(fc.constantFrom(...calls.map(({ kind }) => kind)), fc.anything(), (kind, content) => {
+      const reply = parseCompareReply(kind, content);
+      if (reply.kind === 'garbage') assert.match(reply.message, /^answer to [a-z]+, [a-z0-9.]*: [a-z_]+$/);
+    }),
+  );
+  const reply = parseCompareReply('rows', { kind: 'rows', keys: ['4761739001010119'], digests: '', done: true });
+  assert.ok(!JSON.stringify(reply).includes('4761739001010119'));
+});

@@ -1,0 +1,49 @@
+/**
+ * `npm run bench`: figures to compare later releases with, each beside its baseline in the same run, medians of five.
+ * Arguments: any of codec, store, node, cluster (default: all); --json.
+ */
+import { benchAuthorize } from './bench/authorize.ts';
+import { benchCodec } from './bench/codec.ts';
+import { benchStore } from './bench/store.ts';
+
+const known = ['codec', 'store', 'node', 'cluster'] as const;
+const args = process.argv.slice(2);
+const json = args.includes('--json');
+const chosen = args.filter((argument) => argument !== '--json');
+const unknown = chosen.find((argument) => !known.some((name) => name === argument));
+if (unknown !== undefined) {
+  process.stderr.write(`bench: "${unknown}" is none of ${known.join(', ')}, --json\n`);
+  process.exit(2);
+}
+const wants = (name: (typeof known)[number]): boolean => chosen.length === 0 || chosen.includes(name);
+const print = (line: string): void => {
+  (json ? process.stderr : process.stdout).write(`${line}\n`);
+};
+const results: Record<string, unknown> = {};
+
+if (wants('codec')) {
+  const codec = benchCodec();
+  results['codec'] = codec;
+  print(`codec, ${codec.messageBytes}-byte 0100, beside iso_8583 in the same run:`);
+  print(`  unpack ${codec.ours.unpackPerSecond}/s, ${codec.unpackRatio.toFixed(1)} times iso_8583's ${codec.baseline.unpackPerSecond}/s`);
+  print(`  pack   ${codec.ours.packPerSecond}/s, ${codec.packRatio.toFixed(1)} times iso_8583's ${codec.baseline.packPerSecond}/s`);
+}
+if (wants('store')) {
+  print('store, entries appended and applied per second, beside bare better-sqlite3 inserts in groups of the same size:');
+  results['store'] = [10, 50, 200].map((groupSize) => {
+    const store = benchStore(groupSize);
+    print(`  groups of ${groupSize}: ${store.oursPerSecond}/s, ${store.ratio.toFixed(2)} of bare ${store.barePerSecond}/s`);
+    return store;
+  });
+}
+for (const [name, nodes] of [['node', 1], ['cluster', 4]] as const) {
+  if (!wants(name)) continue;
+  const result = await benchAuthorize({ nodes, runs: 5, secondsPerRun: 8, inFlight: 400, print });
+  results[name] = result;
+  print(
+    `${name}: ${result.approvedPerSecond} durable approvals/s (${result.least} to ${result.most}), p50 ${result.p50Ms.toFixed(1)} ms, ` +
+      `p99 ${result.p99Ms.toFixed(1)} ms, ${result.connections} connections, ${result.inFlight} in flight, ${result.cards} cards`,
+  );
+}
+if (json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
+process.exit();
