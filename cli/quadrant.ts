@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { registerLoad } from './acquirer/load-command.ts';
 import { registerSend } from './acquirer/send.ts';
 import { registerCards } from './commands/cards.ts';
+import { registerCompare } from './commands/compare.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerNode } from './commands/node.ts';
 import { registerStatus } from './commands/status.ts';
@@ -44,6 +45,7 @@ registerSend(program, context);
 registerLoad(program, context);
 registerNode(program, run);
 registerVerify(program, run);
+registerCompare(program, run);
 
 try {
   await program.parseAsync(rest, { from: 'user' });

@@ -13,9 +13,9 @@ import {
   runByHand,
   temporaryFolder,
   writeFile,
-} from '../store/snapshot-fixture.ts';
+} from '../store/testing.ts';
 import { SnapshotReader } from '../store/snapshot-reader.ts';
-import { compareSides, copies, differencesOf, group, sidesOf, summaries, verdict } from './compare-fixture.ts';
+import { compareSides, copies, differencesOf, group, sidesOf, summaries, verdict } from './testing.ts';
 import { answerCompareCall, type CompareCall, type CompareSide } from './protocol.ts';
 import { tablesOf } from './tables.ts';
 

@@ -10,8 +10,8 @@ import { readRuleSetFile } from '../config-db/rewrite.ts';
 import { encodeConfigurationChange } from '../config-db/rows.ts';
 import type { ConfigurationRowChange } from '../store/entry.ts';
 import { noFold } from '../store/group-file.ts';
-import { chained, copyFile, editByHand, readByHand, temporaryFolder, writeFile } from '../store/snapshot-fixture.ts';
-import { compareSides, differencesOf, group, nodes, sideOf, summaries, topology, verdict } from './compare-fixture.ts';
+import { chained, copyFile, editByHand, readByHand, temporaryFolder, writeFile } from '../store/testing.ts';
+import { compareSides, differencesOf, nodes, sideOf, summaries, topology, verdict } from './testing.ts';
 import type { GroupResult } from './result.ts';
 import { tablesOf } from './tables.ts';
 

@@ -7,8 +7,8 @@ import fc from 'fast-check';
 import type { Clock } from '../base/clock.ts';
 import { realClock } from '../base/real.ts';
 import { ledgerFold } from '../store/ledger-fold.ts';
-import { editByHand, runByHand, sampleLog, temporaryFolder, writeFile } from '../store/snapshot-fixture.ts';
-import { compareSides, copies, group, sidesOf, summaries, verdict } from './compare-fixture.ts';
+import { editByHand, runByHand, sampleLog, temporaryFolder, writeFile } from '../store/testing.ts';
+import { compareSides, copies, group, sidesOf, summaries, verdict } from './testing.ts';
 import { failed, type CompareCall, type CompareSide } from './protocol.ts';
 import type { GroupResult } from './result.ts';
 

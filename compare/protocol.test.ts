@@ -6,7 +6,7 @@ import fc from 'fast-check';
 
 import { groupId } from '../base/identifiers.ts';
 import { ledgerFold } from '../store/ledger-fold.ts';
-import { sampleLog, temporaryFolder, writeFile } from '../store/snapshot-fixture.ts';
+import { sampleLog, temporaryFolder, writeFile } from '../store/testing.ts';
 import { SnapshotReader } from '../store/snapshot-reader.ts';
 import { answerCompareCall, limits, parseCompareCall, parseCompareReply, type CompareCall } from './protocol.ts';
 import { tablesOf } from './tables.ts';

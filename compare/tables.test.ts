@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { configGroup, groupId, nodeId } from '../base/identifiers.ts';
 import { configurationFold } from '../config-db/configuration-fold.ts';
 import { ledgerFold } from '../store/ledger-fold.ts';
-import { readByHand, temporaryFolder, writeFile } from '../store/snapshot-fixture.ts';
+import { readByHand, temporaryFolder, writeFile } from '../store/testing.ts';
 import { formatOf, tablesOf } from './tables.ts';
 
 const folds = [

@@ -17,7 +17,7 @@ import {
   sampleLog,
   temporaryFolder,
   writeFile,
-} from './snapshot-fixture.ts';
+} from './testing.ts';
 import { SnapshotReader, type TableSpecification } from './snapshot-reader.ts';
 
 const group = groupId('a');

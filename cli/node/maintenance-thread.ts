@@ -3,8 +3,12 @@ import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 
 import { assert, describeError } from '../../base/errors.ts';
-import type { GroupId } from '../../base/identifiers.ts';
+import { groupId, type GroupId } from '../../base/identifiers.ts';
+import { realClock } from '../../base/real.ts';
+import { answerCompareCall, parseCompareCall, type CompareFailed } from '../../compare/protocol.ts';
+import { tablesOf } from '../../compare/tables.ts';
 import { checkpoint } from '../../store/checkpoint.ts';
+import { SnapshotReader } from '../../store/snapshot-reader.ts';
 
 export interface ToMaintenanceThread {
   readonly call: number;
@@ -29,41 +33,132 @@ export type FromMaintenanceThread =
 
 /** A write-ahead log is moved into its file when it is larger than this. */
 const checkpointBytes = 4 * 1024 * 1024;
+/** A snapshot holds up the reuse of its file's write-ahead log: beyond this size it is cut off. */
+const pinnedBytes = 256 * 1024 * 1024;
+/** A snapshot that nobody has asked for this long is given up. */
+const idleMs = 60_000;
+/** How long a compare's first call waits for the mark to be applied here. */
+const openWaitMs = 25_000;
 
 const port = parentPort;
 assert(port !== null, 'maintenance runs in a thread of its own');
 const { folder } = workerData as { readonly folder: string };
 
+interface OpenSnapshot {
+  readonly reader: SnapshotReader;
+  readonly path: string;
+  usedMs: number;
+}
+
+/** By compare and group. */
+const snapshots = new Map<string, OpenSnapshot>();
+/** First calls of compares that wait for their mark, by compare and group. */
+const waiting = new Map<string, ((snapshot: OpenSnapshot | undefined) => void)[]>();
+
+function nameOf(compare: string, group: string): string {
+  return `${compare} ${group}`;
+}
+
+function give(name: string, snapshot: OpenSnapshot | undefined): void {
+  const resolvers = waiting.get(name) ?? [];
+  waiting.delete(name);
+  for (const resolve of resolvers) resolve(snapshot);
+}
+
+/** Pins the state of a group's file as it is now: its writer stands at the compare's mark. */
+function openSnapshot({ compare, group, path }: { compare: string; group: GroupId; path: string }): void {
+  const name = nameOf(compare, group);
+  if (snapshots.has(name)) return;
+  const snapshot = { reader: SnapshotReader.open(path), path, usedMs: realClock.monotonicMs() };
+  snapshots.set(name, snapshot);
+  give(name, snapshot);
+}
+
+function closeSnapshot(name: string): void {
+  snapshots.get(name)?.reader.close();
+  snapshots.delete(name);
+}
+
+function closeUnwanted(): void {
+  const nowMs = realClock.monotonicMs();
+  for (const [name, { path, usedMs }] of snapshots) {
+    if (nowMs - usedMs > idleMs || sizeOf(`${path}-wal`) > pinnedBytes) closeSnapshot(name);
+  }
+}
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
 function checkpointLarge(): string[] {
   const large = readdirSync(folder)
-    .filter((name) => name.endsWith('.db-wal') && statSync(join(folder, name)).size > checkpointBytes)
+    .filter((name) => name.endsWith('.db-wal') && sizeOf(join(folder, name)) > checkpointBytes)
     .map((name) => name.slice(0, -'-wal'.length));
   for (const name of large) checkpoint(join(folder, name));
   return large;
 }
 
+async function compare(parameters: unknown): Promise<unknown> {
+  const call = parseCompareCall(parameters);
+  if (call === undefined) return failed('error', 'not a call of the compare protocol');
+  const name = nameOf(call.compare, call.group);
+  const snapshot = snapshots.get(name) ?? (call.kind === 'open' ? await awaitSnapshot(name) : undefined);
+  if (snapshot === undefined) {
+    return call.kind === 'open'
+      ? failed('mark-not-reached', `the mark was not applied within ${openWaitMs} ms`)
+      : failed('snapshot-closed', 'the snapshot is not open any more');
+  }
+  snapshot.usedMs = realClock.monotonicMs();
+  const reply = answerCompareCall(snapshot.reader, tablesOf(groupId(call.group)), call);
+  if (call.kind === 'close') closeSnapshot(name);
+  return reply;
+}
+
+function awaitSnapshot(name: string): Promise<OpenSnapshot | undefined> {
+  return new Promise((resolve) => {
+    const timer = realClock.after(openWaitMs, () => {
+      resolve(undefined);
+    });
+    const resolvers = waiting.get(name) ?? [];
+    resolvers.push((snapshot) => {
+      timer.cancel();
+      resolve(snapshot);
+    });
+    waiting.set(name, resolvers);
+  });
+}
+
+function failed(reason: CompareFailed['reason'], message: string): CompareFailed {
+  return { kind: 'failed', reason, message };
+}
+
 type Reply = FromMaintenanceThread extends infer Each ? (Each extends unknown ? Omit<Each, 'call'> : never) : never;
 
-function carryOut(request: ToMaintenanceThread['request']): Reply {
+async function carryOut(request: ToMaintenanceThread['request']): Promise<Reply> {
   switch (request.kind) {
     case 'checkpoint':
+      closeUnwanted();
       return { kind: 'checkpointed', files: checkpointLarge() };
     case 'open':
+      openSnapshot(request);
       return { kind: 'done' };
     case 'compare':
-      return { kind: 'result', result: undefined };
+      return { kind: 'result', result: await compare(request.parameters) };
     case 'close':
+      for (const name of snapshots.keys()) closeSnapshot(name);
+      for (const name of waiting.keys()) give(name, undefined);
       return { kind: 'done' };
   }
 }
 
 port.on('message', ({ call, request }: ToMaintenanceThread) => {
-  let reply: FromMaintenanceThread;
-  try {
-    reply = { call, ...carryOut(request) } as FromMaintenanceThread;
-  } catch (error) {
-    reply = { call, kind: 'refused', reason: describeError(error) };
-  }
-  port.postMessage(reply);
-  if (request.kind === 'close') port.close();
+  void carryOut(request)
+    .then(
+      (reply) => ({ call, ...reply }) as FromMaintenanceThread,
+      (error: unknown): FromMaintenanceThread => ({ call, kind: 'refused', reason: describeError(error) }),
+    )
+    .then((reply) => {
+      port.postMessage(reply);
+      if (request.kind === 'close') port.close();
+    });
 });

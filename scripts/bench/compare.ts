@@ -9,7 +9,7 @@ import { compareGroup } from '../../compare/compare.ts';
 import { answerCompareCall, type CompareCall, type CompareSide } from '../../compare/protocol.ts';
 import { tablesOf } from '../../compare/tables.ts';
 import { noFold } from '../../store/group-file.ts';
-import { chained, copyFile, editByHand, writeFile } from '../../store/snapshot-fixture.ts';
+import { chained, copyFile, editByHand, writeFile } from '../../store/testing.ts';
 import { SnapshotReader } from '../../store/snapshot-reader.ts';
 
 /**

@@ -13,7 +13,7 @@ export class Checks {
   readonly #majority: number;
   /** The files of all processes, those that are down included. */
   readonly #files: ReadonlyMap<NodeId, GroupReader>;
-  readonly #leaders = new Map<number, NodeId>();
+  readonly #leaders = new Map<number, { readonly id: NodeId; readonly replica: Replica }>();
   readonly #hashes = new Map<string, string>();
   readonly #committed: (string | undefined)[] = [];
   readonly #seen = new Map<NodeId, { replica: Replica; commit: number; durable: number; applied: number }>();
@@ -35,8 +35,11 @@ export class Checks {
 
   leads(id: NodeId, replica: Replica, term: number): void {
     const other = this.#leaders.get(term);
-    if (other !== undefined && other !== id) throw new Violation(`election safety: ${other} and ${id} lead term ${term}`);
-    this.#leaders.set(term, id);
+    // One election a term: the same process may not win it again after a crash either.
+    if (other !== undefined && other.replica !== replica) {
+      throw new Violation(`election safety: ${other.id} and ${id} were elected in term ${term}`);
+    }
+    this.#leaders.set(term, { id, replica });
     // Leader completeness: the newest committed entry, and by its hash all before it, is in the new leader's log.
     const index = this.committed;
     const hash = replica.log.position(index)?.hash;

@@ -250,7 +250,13 @@ export class Cluster {
   #moveLeadership(): void {
     const count = this.processes.length;
     const next = ((this.#candidates[0] ?? 0) + 1 + this.#random.below(count - 1)) % count;
-    this.#candidates = this.#healed || this.#random.below(3) > 0 ? [next] : [next, (next + 1) % count];
+    const rival = (next + 1) % count;
+    this.#candidates = this.#healed || this.#random.below(3) > 0 ? [next] : [next, rival];
+    if (this.#candidates.length > 1 && this.#random.below(2) === 0) {
+      // Rivals that do not hear of each other: the voters alone keep their terms apart.
+      this.bus.block(this.process(next).id, this.process(rival).id);
+      this.bus.block(this.process(rival).id, this.process(next).id);
+    }
     this.scheduler.trace('cluster', `may campaign: ${this.#candidates.map((index) => `n${index + 1}`).join(', ')}`);
   }
 

@@ -65,7 +65,7 @@ export interface Running {
   readonly edge: Edge;
 }
 
-const tickMs = 25;
+const tickMs = 24;
 export const heartbeatMs = 100;
 export const electionTimeoutMs = 600;
 
@@ -222,7 +222,8 @@ export class SwitchProcess {
       edge.tick();
       clock.after(tickMs, tick);
     };
-    clock.after(random.below(tickMs), tick);
+    // Some processes tick at the same moments, so that rivals campaign at once.
+    clock.after(8 - (scheduler.nowMs % 8) + 8 * random.below(3), tick);
   }
 
   crash(point: string): void {

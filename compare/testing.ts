@@ -6,7 +6,7 @@ import { groupId, nodeId, type GroupId } from '../base/identifiers.ts';
 import { realClock } from '../base/real.ts';
 import { noFold } from '../store/group-file.ts';
 import { ledgerFold } from '../store/ledger-fold.ts';
-import { copyFile, sampleLog, writeFile } from '../store/snapshot-fixture.ts';
+import { copyFile, sampleLog, writeFile } from '../store/testing.ts';
 import { SnapshotReader } from '../store/snapshot-reader.ts';
 import { compareGroup, type CompareOptions } from './compare.ts';
 import { answerCompareCall, parseCompareCall, type CompareSide } from './protocol.ts';
