@@ -47,7 +47,7 @@ function lineOf(document: Document, lines: LineCounter, path: readonly PropertyK
         ? node.items.map((pair) => pair.key).find((item) => isScalar(item) && String(item.value) === key)
         : undefined;
     const range = (isScalar(keyNode) ? keyNode : node).range;
-    if (range != null) return lines.linePos(range[0]).line;
+    if (range !== null && range !== undefined) return lines.linePos(range[0]).line;
   }
   return 1;
 }

@@ -108,7 +108,7 @@ export class NatsBus implements Bus {
       if (status.type === 'disconnect') this.#connected = false;
       if (status.type === 'reconnect') this.#connected = true;
       if (status.type === 'ping') continue;
-      onStatus(status.type, 'server' in status ? String(status.server) : 'error' in status ? String(status.error) : '');
+      onStatus(status.type, 'server' in status ? status.server : 'error' in status ? String(status.error) : '');
     }
   }
 }

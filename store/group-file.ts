@@ -108,9 +108,12 @@ export class GroupFile {
     this.#select = database.prepare('SELECT log_index, term, body FROM log WHERE log_index = ?');
     this.#setApplied = database.prepare("UPDATE meta SET value = ? WHERE name = 'applied_index'");
     this.#apply = fold.open(database, group);
-    this.#transact = database.transaction((batch: WriteBatch) => {
+    const transaction = database.transaction((batch: WriteBatch) => {
       this.#write(batch, group);
-    }).immediate as (batch: WriteBatch) => void;
+    });
+    this.#transact = (batch) => {
+      transaction.immediate(batch);
+    };
   }
 
   get last(): LogPosition {

@@ -74,9 +74,13 @@ export class AcquirerServer {
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', (error: NodeJS.ErrnoException) => {
         reject(
-          new SwitchError('PORT_TAKEN', `cannot listen for acquirers at ${host}:${port} (${error.code ?? error.message})`, {
-            cause: error,
-          }),
+          new SwitchError(
+            'PORT_TAKEN',
+            `cannot listen for acquirers at ${host}:${port} (${error.code ?? error.message})`,
+            {
+              cause: error,
+            },
+          ),
         );
       });
       this.#server.listen({ host, port, backlog: 1024 }, resolve);

@@ -246,7 +246,7 @@ test('after any traffic money is the sum of what stands, and file, overlay and m
         database.close();
       }
     }),
-    { numRuns: 250 },
+    { numRuns: 60 },
   );
 });
 
@@ -267,6 +267,6 @@ test('any traffic again, message by message, changes nothing and approves nothin
         if (isApproval(code)) assert.ok(isApproval(first[at] ?? ''), 'a decline never becomes an approval');
       });
     }),
-    { numRuns: 200 },
+    { numRuns: 100 },
   );
 });

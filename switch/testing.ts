@@ -1,7 +1,9 @@
-import type { CardId, GroupId } from '../base/identifiers.ts';
+import type { GroupId } from '../base/identifiers.ts';
 import { groupId } from '../base/identifiers.ts';
 import { Pan } from '../base/pan.ts';
 import { seededRandom } from '../base/random.ts';
+import type { CardKeys } from '../base/card-keys.ts';
+import { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from '../config-db/rows.ts';
 import type { CardImport, EntryBody, MtiClass } from '../store/entry.ts';
 import { applyToLedger, type CardRow, type LedgerReader, type TransactionRow } from '../store/ledger.ts';
@@ -100,7 +102,8 @@ export function hashOf(number: Pan): string {
   return `hash of ${number.reveal()}`;
 }
 
-const emptyLedger: LedgerReader = {
+/** A fold with nothing in it. */
+export const emptyLedger: LedgerReader = {
   cardById: () => undefined,
   cardByPanHash: () => undefined,
   transaction: () => undefined,
@@ -109,7 +112,6 @@ const emptyLedger: LedgerReader = {
   transactionsByRrn: () => [],
   holdsByAuthorizationCode: () => [],
   tombstones: () => [],
-  cardsWithTombstones: () => [],
   cardsWithTombstones: () => [],
   holdsDue: () => [],
 };
@@ -232,6 +234,34 @@ export class TestLedger {
   }
 }
 
-export const everyClass: readonly MtiClass[] = ['0100', '0120', '0200', '0220', '0400', '0420'];
+/** The card keys of a test: `hashOf` for a hash. */
+export const cardKeys = { version: 1, hash: hashOf } as unknown as CardKeys;
 
-export type { CardId };
+export const localPan = panOf('990002000000001');
+export const foreignPan = panOf('990009000000001');
+
+/** 990001 of group a waits for the quorum, 990002 is local; everything else is group b's. */
+export function configurationView(index = 1): ConfigurationView {
+  const other = groupId('b');
+  return new ConfigurationView(
+    index,
+    {
+      failover_map: [
+        { group_id: group, failover_order: 'n1>n2' },
+        { group_id: other, failover_order: 'n2>n1' },
+      ],
+      pan_range: [
+        { ...range, prefix: '', group_id: other },
+        range,
+        { ...range, prefix: '990002', durability: 'local' },
+        { ...range, prefix: '990009', group_id: other },
+      ],
+      range_limit: [],
+      acquirer_link: [link],
+      rewrite_rule_set: [],
+    },
+    [],
+  );
+}
+
+export const everyClass: readonly MtiClass[] = ['0100', '0120', '0200', '0220', '0400', '0420'];

@@ -111,7 +111,7 @@ export function registerCompare(program: Command, run: RunCommand): void {
       run(async (context) => {
         const result = await context.withCluster((bus) => compareCluster(bus, context, options.groups?.split(',')));
         context.print(options.json === true ? reportJson(result) : reportText(result));
-        return exitCodes[verdictOf(result.groups)] ?? 1;
+        return exitCodes[verdictOf(result.groups)];
       }),
     );
 }

@@ -154,7 +154,7 @@ async function carryOut(request: ToMaintenanceThread['request']): Promise<Reply>
 port.on('message', ({ call, request }: ToMaintenanceThread) => {
   void carryOut(request)
     .then(
-      (reply) => ({ call, ...reply }) as FromMaintenanceThread,
+      (reply): FromMaintenanceThread => ({ call, ...reply }),
       (error: unknown): FromMaintenanceThread => ({ call, kind: 'refused', reason: describeError(error) }),
     )
     .then((reply) => {

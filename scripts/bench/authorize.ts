@@ -150,9 +150,10 @@ function cardText(nodes: number): string {
 }
 
 function checkDigit(digits: string): number {
-  const sum = [...digits].reverse().reduce((total, text, position) => {
-    const digit = Number(text) * (position % 2 === 0 ? 2 : 1);
-    return total + (digit > 9 ? digit - 9 : digit);
-  }, 0);
+  let sum = 0;
+  for (let position = 0; position < digits.length; position++) {
+    const digit = Number(digits.charAt(digits.length - 1 - position)) * (position % 2 === 0 ? 2 : 1);
+    sum += digit > 9 ? digit - 9 : digit;
+  }
   return (10 - (sum % 10)) % 10;
 }

@@ -1,15 +1,17 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+
+import Database from 'better-sqlite3';
 
 import { groupId } from '../../base/identifiers.ts';
 import { realClock } from '../../base/real.ts';
 import { compareGroup } from '../../compare/compare.ts';
 import { answerCompareCall, type CompareCall, type CompareSide } from '../../compare/protocol.ts';
 import { tablesOf } from '../../compare/tables.ts';
-import { noFold } from '../../store/group-file.ts';
-import { chained, copyFile, editByHand, writeFile } from '../../store/testing.ts';
+import { chainEntry, encodeBody, originPosition, type LogEntry } from '../../store/entry.ts';
+import { GroupFile, noFold } from '../../store/group-file.ts';
 import { SnapshotReader } from '../../store/snapshot-reader.ts';
 
 /**
@@ -33,20 +35,36 @@ async function main(rows: number): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'quadrant-bench-'));
   try {
     const first = join(folder, 'n1.db');
-    // About 205 bytes a row with its hash, as in the figures of the design.
-    const filler = 'x'.repeat(90);
-    const bodies = Array.from({ length: rows }, (_, at) => ({ kind: 'no-op', leader: filler, term: at }) as const);
-    writeFile(first, group, chained(group, bodies), noFold);
-    const second = copyFile(first, join(folder, 'n2.db'));
+    writeLog(first, rows);
+    const second = join(folder, 'n2.db');
+    copyFileSync(first, second);
     await report('equal', rows, [first, second], false);
     await report('equal, chain verified', rows, [first, second], true);
     const every = Math.floor(rows / 10);
-    editByHand(second, `UPDATE log SET term = term + 1 WHERE log_index % ${every} = ${Math.floor(every / 2)}`);
+    const database = new Database(second);
+    database.exec(`UPDATE log SET term = term + 1 WHERE log_index % ${every} = ${Math.floor(every / 2)}`);
+    database.close();
     await report('10 differences', rows, [first, second], false);
     await report('10 differences, chains verified', rows, [first, second], true);
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+/** About 205 bytes a row with its hash, as in the figures of the design. */
+function writeLog(path: string, rows: number): void {
+  const file = GroupFile.open(path, group, 'bench', noFold);
+  const filler = 'x'.repeat(90);
+  const batch = 10_000;
+  for (let at = 0; at < rows; at += batch) {
+    const entries: LogEntry[] = [];
+    for (let term = at; term < Math.min(at + batch, rows); term++) {
+      const body = encodeBody({ kind: 'no-op', leader: filler, term });
+      entries.push(chainEntry(entries.at(-1) ?? (at === 0 ? originPosition(group) : file.last), 1, body));
+    }
+    file.write({ entries, keepThrough: undefined, applyThrough: rows });
+  }
+  file.close();
 }
 
 async function report(name: string, rows: number, paths: readonly string[], verifyChain: boolean): Promise<void> {

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { realClock } from '../../base/real.ts';
 import { cardId, groupId } from '../../base/identifiers.ts';
 import { chainEntry, encodeBody, originPosition, type EntryBody, type LogEntry, type LogPosition } from '../../store/entry.ts';
 import { GroupFile } from '../../store/group-file.ts';
@@ -60,9 +61,9 @@ export function benchStore(groupSize: number): StoreBench {
 }
 
 function rate(batches: readonly LogEntry[][], write: (batch: LogEntry[]) => void): number {
-  const started = process.hrtime.bigint();
+  const startedMs = realClock.monotonicMs();
   for (const batch of batches) write(batch);
-  const seconds = Number(process.hrtime.bigint() - started) / 1e9;
+  const seconds = (realClock.monotonicMs() - startedMs) / 1000;
   return batches.reduce((sum, batch) => sum + batch.length, 0) / seconds;
 }
 

@@ -95,6 +95,7 @@ export class Cluster {
     };
     this.acquirers.start(10);
     this.#faultLater();
+    if (this.#options.leadership === 'moving') this.#seekLeader();
     this.scheduler.run(durationMs);
     this.heal();
   }
@@ -239,6 +240,15 @@ export class Cluster {
     }
   }
 
+  /** While nobody leads, the right to campaign goes round. */
+  #seekLeader(): void {
+    this.scheduler.after(350, () => {
+      if (this.#healed) return;
+      if (this.#leader() === undefined) this.#moveLeadership();
+      this.#seekLeader();
+    });
+  }
+
   #isolate(process: NodeId): void {
     for (const { id } of this.processes) {
       this.bus.block(process, id);
@@ -251,7 +261,7 @@ export class Cluster {
     const count = this.processes.length;
     const next = ((this.#candidates[0] ?? 0) + 1 + this.#random.below(count - 1)) % count;
     const rival = (next + 1) % count;
-    this.#candidates = this.#healed || this.#random.below(3) > 0 ? [next] : [next, rival];
+    this.#candidates = this.#healed || this.#random.below(2) === 0 ? [next] : [next, rival];
     if (this.#candidates.length > 1 && this.#random.below(2) === 0) {
       // Rivals that do not hear of each other: the voters alone keep their terms apart.
       this.bus.block(this.process(next).id, this.process(rival).id);
@@ -320,6 +330,7 @@ const faults = [
   'brokers away',
   'slow disk',
   'partitions end',
+  'all partitions end',
   'all partitions end',
   'takeover',
   'takeover',
