@@ -1,5 +1,12 @@
-import { connect, nkeyAuthenticator, type NatsConnection } from '@nats-io/transport-node';
+import {
+  AuthorizationError,
+  connect,
+  nkeyAuthenticator,
+  UserAuthenticationExpiredError,
+  type NatsConnection,
+} from '@nats-io/transport-node';
 
+import { delay, type Clock } from '../base/clock.ts';
 import { describeError, SwitchError } from '../base/errors.ts';
 import type { NodeId } from '../base/identifiers.ts';
 import type { Endpoint } from '../base/topology.ts';
@@ -11,41 +18,59 @@ export interface NatsBusOptions {
   readonly brokers: readonly Endpoint[];
   /** Private part of the process's nkey; the broker knows the public part and what it may publish and hear. */
   readonly nkeySeed: Buffer;
+  readonly clock: Clock;
   readonly pingMs: number;
   readonly reconnectMs: number;
+  /** How long to wait for a broker at the start; 20 s when not given. */
+  readonly patienceMs?: number;
   /** Connected, disconnected and the like, for the log. */
   readonly onStatus: (status: string, detail: string) => void;
 }
 
+/** How long a process that starts waits for a broker. */
+const patienceMs = 20_000;
+
 /**
  * The bus over core NATS: subject `q.<channel>.<to>.<from>`. The broker lets each process publish only subjects that
  * end in its own id and hear only those addressed to it, so `from` is as good as its nkey.
+ * Throws BROKER_UNREACHABLE when every broker refuses the key, or none has answered after a while.
  */
 export async function connectNatsBus(options: NatsBusOptions): Promise<NatsBus> {
-  try {
-    const connection = await connect({
-      servers: options.brokers.map((broker) => `${broker.host}:${broker.port}`),
-      name: options.self,
-      authenticator: nkeyAuthenticator(options.nkeySeed),
-      noRandomize: true,
-      ignoreClusterUpdates: true,
-      noEcho: true,
-      waitOnFirstConnect: true,
-      maxReconnectAttempts: -1,
-      reconnectTimeWait: options.reconnectMs,
-      reconnectJitter: options.reconnectMs,
-      pingInterval: options.pingMs,
-      maxPingOut: 2,
-      ignoreAuthErrorAbort: true,
-      noAsyncTraces: true,
-      timeout: 2000,
-    });
-    return new NatsBus(connection, options);
-  } catch (error) {
-    throw new SwitchError('BROKER_UNREACHABLE', `${options.self} cannot use any broker: ${describeError(error)}`, {
-      cause: error,
-    });
+  const { clock } = options;
+  const deadlineMs = clock.monotonicMs() + (options.patienceMs ?? patienceMs);
+  for (;;) {
+    try {
+      return new NatsBus(await connectOnce(options), options);
+    } catch (error) {
+      const refused = error instanceof AuthorizationError || error instanceof UserAuthenticationExpiredError;
+      if (refused || clock.monotonicMs() >= deadlineMs) {
+        throw new SwitchError('BROKER_UNREACHABLE', `${options.self} cannot use any broker: ${describeError(error)}`, {
+          cause: error,
+        });
+      }
+      options.onStatus('waiting for a broker', describeError(error));
+      await delay(clock, options.reconnectMs * 5);
+    }
   }
+}
+
+function connectOnce(options: NatsBusOptions): Promise<NatsConnection> {
+  return connect({
+    servers: options.brokers.map((broker) => `${broker.host}:${broker.port}`),
+    name: options.self,
+    authenticator: nkeyAuthenticator(options.nkeySeed),
+    noRandomize: true,
+    ignoreClusterUpdates: true,
+    noEcho: true,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: options.reconnectMs,
+    reconnectJitter: options.reconnectMs,
+    pingInterval: options.pingMs,
+    maxPingOut: 2,
+    ignoreAuthErrorAbort: true,
+    noAsyncTraces: true,
+    timeout: 2000,
+  });
 }
 
 export class NatsBus implements Bus {
@@ -78,8 +103,10 @@ export class NatsBus implements Bus {
     for (const channel of channels) {
       this.#connection.subscribe(`q.${channel}.${this.#self}.*`, {
         callback: (error, message) => {
+          // With an error (the broker refused the subscription) there is no message.
+          if (error !== null) return;
           const from = message.subject.split('.')[3];
-          if (error !== null || from === undefined) return;
+          if (from === undefined) return;
           const { data } = message;
           handler(from as NodeId, channel, Buffer.from(data.buffer, data.byteOffset, data.byteLength));
         },

@@ -417,6 +417,8 @@ export class Raft {
       }
       this.#advanceCommit();
     } else if (message.sequence >= progress.rewoundAt) {
+      // Less than it acknowledged before: it has started anew, perhaps without its disk. What it has not, is not counted.
+      progress.match = Math.min(progress.match, message.match);
       progress.next = Math.max(progress.match, Math.min(message.match, this.#log.last.index)) + 1;
       progress.rewoundAt = this.#sequence + 1;
       progress.unacknowledged = [];
@@ -442,7 +444,7 @@ export class Raft {
     if (this.#role === 'candidate' || this.#leader !== from) this.#follow(message.term, from);
     this.#leaderHeardMs = nowMs;
     const own = this.#log.position(message.previous.index);
-    if (own === undefined || own.term !== message.previous.term) {
+    if (own?.term !== message.previous.term) {
       if (own !== undefined && own.index <= this.#commit) {
         this.#fail(`the leader's log has another entry at committed index ${own.index}`);
         return;
@@ -472,7 +474,7 @@ export class Raft {
   #takeEntries(entries: readonly LogEntry[]): boolean {
     for (const entry of entries) {
       const own = entry.index <= this.#log.last.index ? this.#log.position(entry.index) : undefined;
-      if (own !== undefined && own.term === entry.term) {
+      if (own?.term === entry.term) {
         if (own.hash === entry.hash) continue;
         this.#fail(`entry ${own.index} of term ${own.term} has another hash than the leader's`);
         return false;

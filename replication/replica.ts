@@ -38,7 +38,7 @@ export interface ReplicaListener {
 type Append = NonNullable<Ready['write']>;
 
 /** Committed entries wait this long for an append to be applied with, before they are applied on their own. */
-const applyDelayMs = 10;
+const applyDelayMs = 50;
 
 /**
  * Drives one group's consensus: carries its outputs to disk and peers in the order that `raft.ts` asks for, and

@@ -156,7 +156,7 @@ async function main(): Promise<number> {
       const ids = cluster.keysCreated.join(', ');
       print(`SAMPLE KEYS were generated in ${dataFolder}/secrets for ${ids}: for trying out, not for real cards.`);
     }
-    print(formatOverview(await prepareCluster({ topology, dataFolder, print })));
+    print(formatOverview(await prepareCluster({ topology, configFile, dataFolder, print })));
     print('Ready. Ctrl-C stops the cluster; the data stays.');
     await interruption.requested;
   } catch (error) {

@@ -51,7 +51,8 @@ const maximumAppliedPerBatch = 20_000;
  * A group's file: its log, and the fold of the log's committed entries. One transaction appends what is new and
  * applies what is newly committed, so that one fdatasync covers both and the two never disagree after a crash.
  *
- * Guarantees: when `write` returns, everything it reports is on disk (`synchronous=FULL` on a write-ahead log). The
+ * Guarantees: when `write` returns, every entry that it reports is on disk (`synchronous=FULL` on a write-ahead log);
+ * how far the fold is may fall back after a crash of the machine, and is then made up from the log. The
  * fold holds committed entries only and is never rolled back; cutting the log below it is a broken invariant.
  */
 export class GroupFile {
@@ -65,6 +66,7 @@ export class GroupFile {
   #last: LogPosition;
   #applied: number;
   #mark: WriteOutcome['mark'];
+  #synchronous = true;
   /** Bodies appended but not yet applied, so that apply need not read back what was just written. */
   #unapplied = new Map<number, LogEntry>();
 
@@ -128,6 +130,8 @@ export class GroupFile {
   write(batch: WriteBatch): WriteOutcome {
     const before = { last: this.#last, applied: this.#applied };
     this.#mark = undefined;
+    // What is only applied can be applied again from the log: it needs no sync of its own.
+    this.#sync(batch.entries.length > 0 || batch.keepThrough !== undefined);
     try {
       this.#transact(batch);
     } catch (error) {
@@ -145,6 +149,12 @@ export class GroupFile {
    */
   finishCheckpoint(): void {
     this.#database.pragma('wal_checkpoint(PASSIVE)');
+  }
+
+  #sync(full: boolean): void {
+    if (full === this.#synchronous) return;
+    this.#database.pragma(`synchronous = ${full ? 'FULL' : 'NORMAL'}`);
+    this.#synchronous = full;
   }
 
   close(): void {

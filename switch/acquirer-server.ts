@@ -85,6 +85,10 @@ export class AcquirerServer {
       });
       this.#server.listen({ host, port, backlog: 1024 }, resolve);
     });
+    // Out of file descriptors: the connections that there are go on, so the node does too.
+    this.#server.removeAllListeners('error').on('error', (error) => {
+      this.#options.onClosed('listener', error.message);
+    });
   }
 
   /** Call about every second: closes connections that stopped in the middle of a frame or do not read. */
@@ -109,8 +113,10 @@ export class AcquirerServer {
       });
     });
     for (const connection of this.#connections) {
-      connection.socket.pause();
       connection.ending = true;
+      connection.partialSinceMs = undefined;
+      // Read on, into nothing: a paused socket would never notice that its peer has closed too.
+      connection.socket.resume();
       this.#endWhenDone(connection);
     }
     const timer = this.#options.clock.after(graceMs, () => {
@@ -156,6 +162,7 @@ export class AcquirerServer {
   }
 
   #onData(connection: Connection, chunk: Buffer): void {
+    if (connection.ending) return;
     for (const event of connection.deframer.push(chunk)) {
       switch (event.kind) {
         case 'poll':
@@ -207,9 +214,10 @@ export class AcquirerServer {
 
   #regulate(connection: Connection): void {
     const { socket, inFlight } = connection;
+    if (connection.ending) return;
     const full = inFlight >= this.#options.maximumInFlight || socket.writableLength > maximumUnsentBytes;
     if (full && !socket.isPaused()) socket.pause();
-    else if (!full && socket.isPaused() && !connection.ending) socket.resume();
+    else if (!full && socket.isPaused()) socket.resume();
   }
 
   #endWhenDone(connection: Connection): void {

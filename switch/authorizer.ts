@@ -192,9 +192,10 @@ function exceedsAmountLimit({ debit, billed, card, context, request }: Candidate
 }
 
 function usageOf(card: CardRow | undefined, request: SwitchRequest): { count: number; amount: bigint } {
-  return card !== undefined && card.usageDate === usageDateOf(card, request.businessDate)
-    ? { count: card.usageCount, amount: card.usageAmount }
-    : { count: 0, amount: 0n };
+  const none = { count: 0, amount: 0n };
+  if (card === undefined) return none;
+  const sameDay = card.usageDate === usageDateOf(card, request.businessDate);
+  return sameDay ? { count: card.usageCount, amount: card.usageAmount } : none;
 }
 
 /** YYMM of a business date; years are of this century, as in DE 14. */

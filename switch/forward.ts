@@ -77,14 +77,12 @@ export class Forwarder {
       this.#refused += 1;
       return;
     }
-    const content = JSON.parse(clear.toString('utf8')) as {
-      requests: (Omit<ForwardedRequest, 'request'> & { request: WireRequest })[];
-      answers: ForwardedAnswer[];
-    };
-    for (const { request, ...rest } of content.requests) {
-      const read = fromWire(request);
-      if (read !== undefined) this.#options.onRequest(from, { ...rest, request: read });
+    const content = readContent(clear);
+    if (content === undefined) {
+      this.#refused += 1;
+      return;
     }
+    for (const request of content.requests) this.#options.onRequest(from, request);
     for (const answer of content.answers) this.#options.onAnswer(from, answer);
   }
 
@@ -118,6 +116,23 @@ export class Forwarder {
       }
     }
     this.#outgoing.clear();
+  }
+}
+
+/** What a sealed datagram holds; undefined when a peer of another version sealed what this one cannot read. */
+function readContent(clear: Buffer): Outgoing | undefined {
+  try {
+    const content = JSON.parse(clear.toString('utf8')) as {
+      readonly requests: readonly (Omit<ForwardedRequest, 'request'> & { readonly request: WireRequest })[];
+      readonly answers: readonly ForwardedAnswer[];
+    };
+    const requests = content.requests.flatMap(({ request, ...rest }) => {
+      const read = fromWire(request);
+      return read === undefined ? [] : [{ ...rest, request: read }];
+    });
+    return { requests, answers: [...content.answers] };
+  } catch {
+    return undefined;
   }
 }
 

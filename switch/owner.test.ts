@@ -3,7 +3,14 @@ import { describe, test } from 'node:test';
 
 import { ManualClock } from '../base/manual-clock.ts';
 import { seededRandom } from '../base/random.ts';
-import { chainEntry, encodeBody, originPosition, type EntryBody, type LogEntry } from '../store/entry.ts';
+import {
+  chainEntry,
+  encodeBody,
+  originPosition,
+  type CardsEntry,
+  type EntryBody,
+  type LogEntry,
+} from '../store/entry.ts';
 import { GroupOwner, type OwnerOptions, type OwnerOutcome } from './owner.ts';
 import type { SwitchRequest } from './request.ts';
 import {
@@ -19,7 +26,7 @@ import {
   requestOf,
 } from './testing.ts';
 
-const cards: EntryBody = {
+const cards: CardsEntry = {
   kind: 'cards',
   at: 0,
   by: 'test',
@@ -364,7 +371,7 @@ describe("the owner's own entries", () => {
   });
   test('do not end the wait for a local card before they commit', () => {
     const bench = new Bench().ready();
-    const index = bench.owner.append(cards.kind === 'cards' ? { ...cards, added: [] } : cards);
+    const index = bench.owner.append({ ...cards, added: [] });
     const seen: string[] = [];
     bench.owner.whenCommitted(
       index ?? 0,

@@ -117,6 +117,7 @@ describe('the card', () => {
     ['has two expiries', { 14: '2811', 35: track() }, '30'],
     ['is not on the track', { 35: '12345=2812' }, '30'],
     ['is not on the track, and there is no DE 2', { 2: undefined, 35: '=2812' }, '30'],
+    ['stands in DE 42 too, which logs keep', { 2: '990011000000018', 42: '990011000000018' }, '30'],
     ['has 12 digits', { 2: '990001000001' }, '30'],
     ['has 20 digits', { 2: '99000100000000000001' }, '30'],
     ['has 20 digits on the track', { 2: undefined, 35: '99000100000000000001=2812' }, '30'],

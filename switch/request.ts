@@ -95,6 +95,8 @@ export function readRequest(message: IsoMessage, link: string, businessDate: str
   }
   const card = readCard(text(2), text(35), text(14));
   if (typeof card === 'string') return refused('30', card);
+  // Of the fields that an entry keeps, DE 42 alone has room for a card number, and no log may hold one (R4).
+  if (text(42).includes(card.pan.reveal())) return refused('30', 'DE 42 holds the card number');
 
   const processingCode = text(3);
   const purpose = purposeOf(processingCode);

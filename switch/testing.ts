@@ -83,6 +83,23 @@ export function namedBy(request: SwitchRequest): OriginalDataElements {
   };
 }
 
+/** A purchase, and the three forms in which a later message can reverse it. */
+export const original: Partial<SwitchRequest> = { rrn: '606012000001', stan: '000001' };
+/** A reversal in a message of its own: own STAN and time, no RRN of its own. */
+export const later: Partial<SwitchRequest> = { mtiClass: '0420', stan: '000900', transmission: '0301120500' };
+export const byName: Partial<SwitchRequest> = {
+  ...later,
+  originalDataElements: namedBy(requestOf(original)),
+  terminal: '',
+};
+export const byRrn: Partial<SwitchRequest> = { ...later, rrn: '606012000001' };
+export const byStan: Partial<SwitchRequest> = { ...later, stan: '000001' };
+export const everyForm: readonly [string, Partial<SwitchRequest>][] = [
+  ['DE 90', byName],
+  ['DE 37 and 41', byRrn],
+  ['DE 4, 11 and 41', byStan],
+];
+
 export function cardImport(changes: Partial<CardImport> & { readonly pan?: Pan } = {}): CardImport {
   const { pan: number = pan, ...rest } = changes;
   return {

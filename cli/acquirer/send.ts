@@ -183,7 +183,7 @@ async function namedFields(flags: SendFlags, context: CommandContext): Promise<M
   }
   set(11, '--stan', flags.stan, /^[0-9]{6}$/, 'six digits');
   set(14, '--expiry', flags.expiry, /^[0-9]{2}(?:0[1-9]|1[0-2])$/, 'YYMM');
-  set(35, '--track2', flags.track2, /^[0-9]{13,19}[=D][0-9]{4,17}$/, 'NUMBER=YYMM and what follows');
+  set(35, '--track2', flags.track2, /^(?=.{1,37}$)[0-9]{13,19}[=D][0-9]{4,}$/, 'NUMBER=YYMM and what follows');
   set(37, '--rrn', flags.rrn, /^[A-Za-z0-9 ]{12}$/, 'twelve letters or digits');
   set(38, '--authorization-code', flags.authorizationCode, /^[A-Za-z0-9 ]{6}$/, 'six letters or digits');
   set(41, '--terminal', flags.terminal?.padEnd(8), /^[\x20-\x7e]{8}$/, 'up to eight printable characters');

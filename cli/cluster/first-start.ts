@@ -9,6 +9,7 @@ import { loadConfiguration } from '../commands/config.ts';
 import type { ProcessStatus } from '../node/status.ts';
 import { OperatorBus } from '../operator-bus.ts';
 import type { ClusterOverview } from './overview.ts';
+import { shellWord } from './supervisor.ts';
 
 const sample = (name: string): string => fileURLToPath(new URL(`../../config-db/samples/${name}`, import.meta.url));
 
@@ -23,6 +24,7 @@ const readyTimeoutMs = 30_000;
  */
 export async function prepareCluster(options: {
   readonly topology: Topology;
+  readonly configFile: string;
   readonly dataFolder: string;
   readonly print: (line: string) => void;
   readonly samples?: { readonly configuration: string; readonly cards: string | undefined };
@@ -43,7 +45,7 @@ export async function prepareCluster(options: {
       const summary = await importCardFile(bus, first.id, samples.cards, { clock: realClock, note: print });
       print(`${summary.added} sample cards are on file.`);
     }
-    return overview(await statuses(bus, topology), topology);
+    return overview(await statuses(bus, topology), options);
   } finally {
     await bus.close();
   }
@@ -80,7 +82,12 @@ async function isWithoutCards(bus: OperatorBus, topology: Topology): Promise<boo
   return all.every((status) => status.groups.every((group) => group.name === 'config' || group.applied <= group.term));
 }
 
-function overview(all: readonly ProcessStatus[], topology: Topology): ClusterOverview {
+function overview(
+  all: readonly ProcessStatus[],
+  cluster: { readonly topology: Topology; readonly configFile: string; readonly dataFolder: string },
+): ClusterOverview {
+  const { topology } = cluster;
+  const flags = clusterFlags(cluster);
   const other = topology.nodes.at(1)?.id ?? topology.nodes[0]?.id ?? '';
   return {
     nodes: topology.nodes.map((node) => ({
@@ -92,11 +99,17 @@ function overview(all: readonly ProcessStatus[], topology: Topology): ClusterOve
         .map((group) => `group ${group.name}`),
     })),
     tryIt: [
-      `npx quadrant send --to ${other} --pan ${sampleCard} --amount 1250 --currency 840`,
-      'npx quadrant load --rate 200 --duration 10s',
-      'npx quadrant compare',
-      'npx quadrant status',
+      `npx quadrant send --to ${other} --pan ${sampleCard} --amount 1250 --currency 840${flags}`,
+      `npx quadrant load --rate 200 --duration 10s${flags}`,
+      `npx quadrant compare${flags}`,
+      `npx quadrant status${flags}`,
     ],
   };
 }
 
+/** What a second terminal has to be told to find this cluster: nothing, for the usual one. */
+function clusterFlags({ configFile, dataFolder }: { readonly configFile: string; readonly dataFolder: string }): string {
+  const config = configFile === 'nodes.yaml' ? '' : ` --config ${shellWord(configFile)}`;
+  const data = dataFolder === 'data' ? '' : ` --data ${shellWord(dataFolder)}`;
+  return config + data;
+}

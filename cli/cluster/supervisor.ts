@@ -395,6 +395,7 @@ function lastLines(file: string, count: number): readonly string[] {
   return lines.filter((line) => line.trim() !== '').slice(-count);
 }
 
-function shellWord(text: string): string {
+/** `text` as one word of a shell's command line. */
+export function shellWord(text: string): string {
   return /^[A-Za-z0-9_./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -81,6 +81,7 @@ export class QuadrantNode {
         self: options.id,
         brokers: brokersFor(options.topology, options.id),
         nkeySeed: Buffer.from(secrets.nkeySeed),
+        clock: options.clock,
         pingMs: options.topology.timings.brokerPingMs,
         reconnectMs: options.topology.timings.brokerReconnectMs,
         onStatus: (status, detail) => {

@@ -57,7 +57,7 @@ export async function benchAuthorize(options: AuthorizeOptions): Promise<Authori
   try {
     options.print(`${options.nodes} node(s): importing ${cardCount} cards ...`);
     const samples = { configuration: configurationFile, cards: cardFile };
-    await prepareCluster({ topology, dataFolder, print: () => undefined, samples });
+    await prepareCluster({ topology, configFile: topologyFile, dataFolder, print: () => undefined, samples });
     const cards = await readAcquirerCards(cardFile);
     const runs: { rate: number; p50: number; p99: number }[] = [];
     for (let run = 0; run <= options.runs; run++) {

@@ -116,7 +116,8 @@ export class Acquirers {
       const row = byStan.get(stanOf(number));
       if (row === undefined) throw new Violation(`${who} has lost purchase ${number}, which was approved`);
       if (row.authorization_code !== approval) throw new Violation(`${who} approved purchase ${number} another way`);
-      if (reversal === 'none' && row.state !== 'held') throw new Violation(`purchase ${number} is ${row.state} at ${who}`);
+      if (reversal === 'none' && row.state !== 'held')
+        throw new Violation(`purchase ${number} is ${row.state} at ${who}`);
       if (reversal === 'confirmed' && row.state !== 'reversed') {
         throw new Violation(`the hold of purchase ${number} stands at ${who}, after its reversal was confirmed`);
       }
@@ -161,7 +162,7 @@ export class Acquirers {
     purchase.tries += 1;
     this.#exchange({ mti, fields: purchase.fields }, (answer) => {
       const code = answer?.fields.get(39);
-      if (code === '00') this.#approved(purchase, String(answer?.fields.get(38)));
+      if (code === '00') this.#approved(purchase, textOf(answer, 38));
       else if (code === undefined || code === '91') this.#unavailable(purchase);
       else this.counts.declines += 1;
     });
@@ -204,8 +205,7 @@ export class Acquirers {
     const finish = (answer: IsoMessage | undefined): void => {
       if (!open) return;
       open = false;
-      const stan = String(message.fields.get(11));
-      this.#scheduler.trace('acquirer', `${message.mti} ${stan}: ${String(answer?.fields.get(39) ?? 'no answer')}`);
+      this.#scheduler.trace('acquirer', `${message.mti} ${textOf(message, 11)}: ${textOf(answer, 39)}`);
       done(answer);
     };
     process?.act(({ edge }) => {
@@ -221,6 +221,11 @@ export class Acquirers {
       finish(undefined);
     });
   }
+}
+
+function textOf(message: IsoMessage | undefined, field: number): string {
+  const value = message?.fields.get(field);
+  return typeof value === 'string' ? value : 'nothing';
 }
 
 function stanOf(number: number): string {

@@ -26,6 +26,7 @@ export class SimulatedBus {
   readonly #random: Random;
   readonly #receivers = new Map<NodeId, Receive>();
   readonly #blocked = new Set<string>();
+  readonly #lastArrival = new Map<string, number>();
   readonly #underWay = new Map<string, number>();
   #mostUnderWay = 0;
 
@@ -72,16 +73,21 @@ export class SimulatedBus {
 
   #deliver(from: NodeId, to: NodeId, channel: Channel, bytes: Buffer): void {
     const { latePercent, lateMs } = this.faults;
-    let delayMs = 0.2 + this.#random.below(3000) / 1000;
+    const link = `${from} ${to}`;
+    const { nowMs } = this.#scheduler;
+    let arrivesMs = nowMs + 0.2 + this.#random.below(3000) / 1000;
     if (this.#happens(latePercent)) {
       this.counts.late += 1;
-      delayMs += this.#random.below(lateMs);
+      arrivesMs += this.#random.below(lateMs);
+    } else {
+      // A broker keeps the order of what one sends to another.
+      arrivesMs = Math.max(arrivesMs, this.#lastArrival.get(link) ?? 0);
+      this.#lastArrival.set(link, arrivesMs);
     }
-    const link = `${from} ${to}`;
     const underWay = (this.#underWay.get(link) ?? 0) + bytes.length;
     this.#underWay.set(link, underWay);
     this.#mostUnderWay = Math.max(this.#mostUnderWay, underWay);
-    this.#scheduler.after(delayMs, () => {
+    this.#scheduler.after(arrivesMs - nowMs, () => {
       this.#underWay.set(link, (this.#underWay.get(link) ?? 0) - bytes.length);
       if (!this.#isCut(from, to)) this.#receivers.get(to)?.(from, channel, bytes);
     });

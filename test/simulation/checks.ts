@@ -93,7 +93,9 @@ export class Checks {
   #leaderCommits(id: NodeId, replica: Replica, commit: number): void {
     const position = replica.log.position(commit);
     if (position?.term !== replica.raft.term) {
-      throw new Violation(`${id} of term ${replica.raft.term} commits by counting entry ${commit} of ${position?.term ?? '-'}`);
+      throw new Violation(
+        `${id} of term ${replica.raft.term} commits by counting entry ${commit} of ${position?.term ?? '-'}`,
+      );
     }
     const holders = [...this.#files.values()].filter((file) => file.position(commit)?.hash === position.hash);
     if (holders.length < this.#majority) {
@@ -112,7 +114,11 @@ export function contentOf(reader: GroupReader): Map<string, string[]> {
     .prepare<[], { name: string }>("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
     .all();
   for (const { name } of tables) {
-    const rows = reader.database.prepare(`SELECT * FROM "${name}" ORDER BY 1`).raw().safeIntegers().all() as unknown[][];
+    const rows = reader.database
+      .prepare(`SELECT * FROM "${name}" ORDER BY 1`)
+      .raw()
+      .safeIntegers()
+      .all() as unknown[][];
     content.set(
       name,
       rows.map((row) => row.map(String).join('|')),

@@ -2,9 +2,13 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 
+import type { runSeed } from './cluster.ts';
+
 /** A defect, put into the product's own source as it is loaded: `from` becomes `to` in `file`. */
 export interface Mutant {
   readonly name: string;
+  /** The first seed that found it when it was last looked for; others are tried when it does not any more. */
+  readonly foundBy: number;
   readonly edits: readonly { readonly file: string; readonly from: string; readonly to: string }[];
 }
 
@@ -15,6 +19,7 @@ const replica = 'replication/replica.ts';
 export const mutants: readonly Mutant[] = [
   {
     name: 'a follower acknowledges before its sync',
+    foundBy: 1,
     edits: [
       {
         file: raft,
@@ -25,6 +30,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the leader sends its entries, and counts itself, before its sync',
+    foundBy: 20,
     edits: [
       { file: raft, from: 'progress.next <= this.#durable &&', to: 'progress.next <= this.#log.last.index &&' },
       { file: raft, from: 'entry.index > this.#durable', to: 'entry.index > this.#log.last.index' },
@@ -38,6 +44,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'entries of earlier terms are committed by counting',
+    foundBy: 4,
     edits: [
       {
         file: raft,
@@ -48,10 +55,11 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the previous entry is not checked',
+    foundBy: 51,
     edits: [
       {
         file: raft,
-        from: 'if (own === undefined || own.term !== message.previous.term) {',
+        from: 'if (own?.term !== message.previous.term) {',
         to: 'if (own === undefined) {',
       },
       { file: raft, from: 'if (own.hash !== message.previous.hash) {', to: 'if (own.index < 0) {' },
@@ -59,14 +67,23 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'term and vote are not written',
+    foundBy: 1,
     edits: [{ file: replica, from: 'if (ready.hardState !== undefined) saveHardState(ready.hardState);', to: '' }],
   },
   {
     name: 'a voter votes for a log that ends before its own',
-    edits: [{ file: raft, from: 'const granted = message.term === this.#term && free && upToDate;', to: 'const granted = message.term === this.#term && free;' }],
+    foundBy: 1,
+    edits: [
+      {
+        file: raft,
+        from: 'const granted = message.term === this.#term && free && upToDate;',
+        to: 'const granted = message.term === this.#term && free;',
+      },
+    ],
   },
   {
     name: 'a voter votes twice in a term',
+    foundBy: 41,
     edits: [
       {
         file: raft,
@@ -77,14 +94,19 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'what is appended is applied before it is committed',
-    edits: [{ file: replica, from: 'this.#submit(appends, commit);', to: 'this.#submit(appends, this.#tail.last.index);' }],
+    foundBy: 1,
+    edits: [
+      { file: replica, from: 'this.#submit(appends, commit);', to: 'this.#submit(appends, this.#tail.last.index);' },
+    ],
   },
   {
     name: 'a conflicting tail is not cut',
-    edits: [{ file: raft, from: 'if (own !== undefined && own.term === entry.term) {', to: 'if (own !== undefined) {' }],
+    foundBy: 1,
+    edits: [{ file: raft, from: 'if (own?.term === entry.term) {', to: 'if (own !== undefined) {' }],
   },
   {
     name: 'entries are sent before the own sync, with only one node to lead',
+    foundBy: 36,
     edits: [
       { file: raft, from: 'progress.next <= this.#durable &&', to: 'progress.next <= this.#log.last.index &&' },
       { file: raft, from: 'entry.index > this.#durable', to: 'entry.index > this.#log.last.index' },
@@ -92,10 +114,18 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'lost batches are not sent again',
-    edits: [{ file: raft, from: '} else if (message.sequence >= progress.rewoundAt) {', to: '} else if (message.sequence < 0) {' }],
+    foundBy: 1,
+    edits: [
+      {
+        file: raft,
+        from: '} else if (message.sequence >= progress.rewoundAt) {',
+        to: '} else if (message.sequence < 0) {',
+      },
+    ],
   },
   {
     name: 'a stored answer does not wait for its entry',
+    foundBy: 1,
     edits: [
       {
         file: 'switch/owner.ts',
@@ -106,9 +136,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a new leader decides before its own entry is committed, without the entries after its fold',
+    foundBy: 1,
     edits: [
       { file: 'switch/owner.ts', from: 'this.#commit < this.#firstOfTerm || this.#firstOfTerm === 0', to: 'false' },
-      { file: 'switch/owner.ts', from: 'applyToLedger(this.#overlay, this.#options.group, index, term, body);', to: '' },
+      {
+        file: 'switch/owner.ts',
+        from: 'applyToLedger(this.#overlay, this.#options.group, index, term, body);',
+        to: '',
+      },
     ],
   },
 ];
@@ -125,7 +160,9 @@ function install(): void {
       const result = next(specifier, context);
       const mutant = /\?mutant=\d+$/.exec(context.parentURL ?? '')?.[0];
       const isOurs = result.url.startsWith(root) && !result.url.includes('/node_modules/');
-      return mutant === undefined || !isOurs || result.url.includes('?') ? result : { ...result, url: result.url + mutant };
+      return mutant === undefined || !isOurs || result.url.includes('?')
+        ? result
+        : { ...result, url: result.url + mutant };
     },
     load(url, context, next) {
       const result = next(url, context);
@@ -134,7 +171,11 @@ function install(): void {
       if (edits.length === 0) return result;
       let source = readFileSync(new URL(url), 'utf8');
       for (const { from, to, file } of edits) {
-        assert.equal(source.split(from).length, 2, `${file} has "${from}" once: the mutant "${mutant?.name ?? ''}" is out of date`);
+        assert.equal(
+          source.split(from).length,
+          2,
+          `${file} has "${from}" once: the mutant "${mutant?.name ?? ''}" is out of date`,
+        );
         source = source.replace(from, () => to);
       }
       return { ...result, source };
@@ -142,8 +183,12 @@ function install(): void {
   });
 }
 
+interface Simulation {
+  readonly runSeed: typeof runSeed;
+}
+
 /** The simulation with the mutant's defect in it. */
-export async function loadMutant(mutant: Mutant): Promise<typeof import('./cluster.ts')> {
+export async function loadMutant(mutant: Mutant): Promise<Simulation> {
   install();
-  return (await import(`./cluster.ts?mutant=${mutants.indexOf(mutant)}`)) as typeof import('./cluster.ts');
+  return (await import(`./cluster.ts?mutant=${mutants.indexOf(mutant)}`)) as Simulation;
 }

@@ -47,8 +47,13 @@ export interface ProcessOptions {
   readonly sealingKey: Buffer;
   readonly configuration: ConfigurationView;
   readonly mayCampaign: () => boolean;
+  /** All processes tick at the same moments, so that rivals campaign at once. */
+  readonly ticksTogether: boolean;
   readonly checks: () => Checks;
-  readonly onCrash: (point: string) => void;
+  /** Elections, truncations and the like, to be counted. */
+  readonly onEvent: (event: string) => void;
+  /** `point` is undefined at the end of the simulation. */
+  readonly onCrash: (point: string | undefined) => void;
 }
 
 /** Thrown at an armed crash point; ends the process, not the simulation. */
@@ -128,6 +133,7 @@ export class SwitchProcess {
           });
         }
         handedOver.push(request);
+        if (request.keepThrough !== undefined) this.#options.onEvent('truncation');
         this.#passes('after an append is handed over');
       },
       resume: (which) => {
@@ -223,11 +229,11 @@ export class SwitchProcess {
       edge.tick();
       clock.after(tickMs, tick);
     };
-    // Some processes tick at the same moments, so that rivals campaign at once.
-    clock.after(8 - (scheduler.nowMs % 8) + 8 * random.below(3), tick);
+    const phaseMs = this.#options.ticksTogether ? 0 : random.below(tickMs);
+    clock.after(tickMs - (scheduler.nowMs % tickMs) + phaseMs, tick);
   }
 
-  crash(point: string): void {
+  crash(point?: string): void {
     const { running } = this;
     if (running === undefined) return;
     const { scheduler, bus, id, onCrash } = this.#options;
@@ -237,7 +243,7 @@ export class SwitchProcess {
     running.reader.close();
     running.file.close();
     running.state.close();
-    scheduler.trace(id, `crashes ${point}: last ${running.file.last.index}`);
+    scheduler.trace(id, `crashes ${point ?? 'at the end'}: last ${running.file.last.index}`);
     onCrash(point);
   }
 
@@ -323,6 +329,7 @@ export class SwitchProcess {
     return {
       onRole: (_, leading, term) => {
         const { replica, owner } = now();
+        this.#options.onEvent(leading ? 'election' : 'deposition');
         scheduler.trace(id, leading ? `leads term ${term}` : `leads no longer`);
         if (leading) {
           checks().leads(id, replica, term);

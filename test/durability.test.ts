@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { seededRandom } from '../base/random.ts';
+import { realClock } from '../base/real.ts';
+import { readAcquirerCards } from '../cli/acquirer/cards.ts';
+import { sampleCardFile } from '../cli/acquirer/load-command.ts';
+import { repeatOf, textOf } from '../cli/acquirer/message-parts.ts';
+import { requireNatsServer } from '../cli/cluster/testing.ts';
+import { verdictOf } from '../compare/report.ts';
+import { isClean, judge, runKillDrill } from '../scripts/kill-drill.ts';
+import type { IsoMessage } from '../switch/iso8583/codec.ts';
+import {
+  ask,
+  askAt,
+  Cleanups,
+  connectTo,
+  firstCards,
+  load,
+  makePlace,
+  purchase,
+  startTestCluster,
+  untilReady,
+} from './harness.ts';
+import type { SampleCard, TestCluster } from './harness.ts';
+
+// `npm run drill:kill` does the first test's drill twenty times.
+
+const cleanups = new Cleanups();
+let cluster: TestCluster;
+let cards: readonly SampleCard[];
+
+/** Requests decided before n2 was killed, with their answers. */
+const decided: { readonly request: IsoMessage; readonly answer: IsoMessage }[] = [];
+/** Requests that got 91 while it was away. */
+const refused: IsoMessage[] = [];
+
+const ofGroupB = (card: SampleCard): boolean => card.range.group_id === 'b';
+
+before(async () => {
+  cards = await firstCards();
+});
+
+after(() => cleanups.run());
+
+test('after kill -9 of every process under load, every approval received is in its log once, and copies are equal', async (context) => {
+  const place = await makePlace(context);
+  const runs = await runKillDrill({
+    ...place,
+    journalFolder: place.folder,
+    natsServer: requireNatsServer(),
+    runs: 2,
+    random: seededRandom(2026),
+    clock: realClock,
+    onRun: (run) => {
+      context.diagnostic(JSON.stringify(run));
+    },
+  });
+  assert.equal(runs.length, 2);
+  for (const run of runs) {
+    assert.ok(isClean(run), JSON.stringify(run));
+    // It was under load: some were answered, some were on their way.
+    assert.ok(run.answers > 0 && run.open > 0 && run.approvals > 0, JSON.stringify(run));
+  }
+});
+
+test('when an owner is killed, its cards are answered 91 within the deadline at every other node', async () => {
+  cluster = await startTestCluster(cleanups);
+  for (const card of cards) {
+    const request = purchase(card);
+    const answer = await askAt(cluster, 'n2', request);
+    assert.equal(textOf(answer, 39), '00', card.range.prefix);
+    decided.push({ request, answer });
+  }
+  await cluster.running.kill('n2', 'SIGKILL');
+  assert.match(cluster.printed.at(-1) ?? '', /^n2 ended \(SIGKILL\)\. Its cards are answered 91 until it is back: npx /);
+  await Promise.all(
+    ['n1', 'n3', 'n4'].map(async (node) => {
+      // The link's deadline is five seconds: an acquirer that waits a little longer sees no timeout.
+      const connection = await connectTo(cluster, node, 8_000);
+      const requests = cards.filter(ofGroupB).map((card) => purchase(card));
+      const answers = await Promise.all(requests.map((request) => ask(connection, request)));
+      await connection.close();
+      assert.deepEqual(new Set(answers.map((answer) => textOf(answer, 39))), new Set(['91']));
+      refused.push(...requests);
+    }),
+  );
+});
+
+test("meanwhile no other group's card is affected, at any node that lives", async () => {
+  const unaffected = cards.filter((card) => !ofGroupB(card)).map(({ range }) => range.prefix);
+  const all = await readAcquirerCards(sampleCardFile);
+  const prefixOf = (pan: string): string =>
+    cards.map(({ range }) => range.prefix).reduce((best, prefix) => (pan.startsWith(prefix) && prefix.length > best.length ? prefix : best), '');
+  const summary = await load(cluster, {
+    nodes: 'n1,n3,n4',
+    cards: all.filter(({ pan }) => unaffected.includes(prefixOf(pan.reveal()))),
+    // A card that is in no file belongs to the catch-all range, and that to group a.
+    count: 1_000,
+    journalFile: join(cluster.folder, 'others.journal.jsonl'),
+  });
+  assert.ok(summary.clean, JSON.stringify(summary));
+  assert.equal(summary.repeats, 0);
+  const codes = Object.values(summary.byMti).flatMap((ofMti) => Object.keys(ofMti));
+  assert.ok(codes.includes('00') && !codes.includes('91'), codes.join());
+});
+
+test('back again, it answers, and what was decided before it died is answered as it was, at whichever node', async () => {
+  await cluster.running.restart('n2');
+  await untilReady(cluster);
+  for (const [index, { request, answer }] of decided.entries()) {
+    const node = cluster.topology.nodes[index % cluster.topology.nodes.length]?.id ?? '';
+    const repeated = await askAt(cluster, node, { ...request, mti: repeatOf(request.mti) });
+    assert.deepEqual(repeated, answer, `STAN ${textOf(request, 11)} at ${node}`);
+  }
+  for (const request of refused) {
+    // Nobody had decided it: a repeat with no original is decided as new.
+    assert.equal(textOf(await askAt(cluster, 'n3', { ...request, mti: repeatOf(request.mti) }), 39), '00');
+  }
+  const { compared } = await judge(cluster.bus, []);
+  assert.equal(verdictOf(compared.groups), 'equal');
+});
+
+test('an acquirer whose node is killed gets its stored answers at another node', async () => {
+  const own = cards.filter(({ range }) => range.group_id === 'a');
+  const requests = own.map((card) => purchase(card));
+  const connection = await connectTo(cluster, 'n4');
+  const answers = await Promise.all(requests.map((request) => ask(connection, request)));
+  await cluster.running.kill('n4', 'SIGKILL');
+  await connection.closed;
+  for (const [index, request] of requests.entries()) {
+    const repeated = await askAt(cluster, 'n3', { ...request, mti: repeatOf(request.mti) });
+    assert.deepEqual(repeated, answers[index]);
+  }
+});
