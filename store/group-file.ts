@@ -71,11 +71,12 @@ export class GroupFile {
   #unapplied = new Map<number, LogEntry>();
 
   static open(path: string, group: GroupId, cluster: string, fold: Fold): GroupFile {
-    let database: Database.Database;
+    let database: Database.Database | undefined;
     try {
       database = new Database(path, { timeout: 0 });
       return new GroupFile(database, path, group, cluster, fold);
     } catch (error) {
+      database?.close();
       if (error instanceof SwitchError) throw error;
       throw new SwitchError('STORE_UNREADABLE', `cannot open ${path}: ${String(error)}`, { cause: error });
     }
@@ -87,10 +88,10 @@ export class GroupFile {
     database.pragma('page_size = 2048');
     database.pragma('journal_mode = WAL');
     database.pragma('synchronous = FULL');
-    // Checkpoints run on another connection (store/checkpointer.ts): one here stalls every answer behind it.
+    // Checkpoints run on another connection (store/checkpoint.ts): one here stalls every answer behind it.
     database.pragma('wal_autocheckpoint = 0');
     database.pragma('cache_size = -16384');
-    database.exec(logSchema + fold.schema);
+    database.exec(logSchema);
     const identity = { format: String(formatVersion), cluster, group: group as string };
     for (const [name, value] of Object.entries(identity)) {
       database.prepare('INSERT OR IGNORE INTO meta VALUES (?, ?)').run(name, value);
@@ -102,6 +103,7 @@ export class GroupFile {
         );
       }
     }
+    database.exec(fold.schema);
     database.prepare("INSERT OR IGNORE INTO meta VALUES ('applied_index', '0')").run();
     this.#applied = Number(readMeta(database, 'applied_index'));
     this.#last = lastPosition(database, group);

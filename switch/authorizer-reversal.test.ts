@@ -224,6 +224,17 @@ describe('a partial reversal (DE 95)', () => {
 });
 
 describe('the reversal of a completion', () => {
+  test('by DE 37 and 41, followed by another of its own, releases nothing again: the hold stands as before', () => {
+    const bench = new TestLedger();
+    bench.code({ ...original, amount: 5000n });
+    bench.code({ ...original, mtiClass: '0220', stan: '000500', amount: 4000n });
+    assert.equal(bench.money(), '0/4000');
+    assert.equal(bench.code({ ...byRrn, mtiClass: '0400', stan: '000901' }), '00');
+    assert.equal(bench.money(), '5000/0');
+    assert.equal(bench.code({ ...byRrn, stan: '000902' }), '00');
+    assert.equal(bench.money(), '5000/0');
+  });
+
   const completion: Change = { ...original, mtiClass: '0220', stan: '000500', amount: 4000n };
   const ofCompletion: Change = { ...later, originalDataElements: namedBy(requestOf(completion)) };
   const completed = (): TestLedger => {

@@ -330,14 +330,18 @@ function decideReversal(
   };
   if (card === undefined) return entry;
   const candidates = findOriginals(request, card, context.ledger);
-  const live = candidates.filter((row) => row.state === 'held' || row.state === 'posted');
+  // A hold that stands again because its completion was reversed is not what a further reversal of the pair means.
+  const restored = new Set(candidates.flatMap((row) => (row.state === 'reversed' ? [row.original] : [])));
+  const live = candidates.filter(
+    (row) => (row.state === 'held' && !restored.has(row.index)) || row.state === 'posted',
+  );
   const original = only(live);
   if (original !== undefined) {
     return { ...entry, responseCode: '00', original: original.index, remaining: remainingOf(request, original) };
   }
   // Several fit: guessing would release somebody else's hold.
   if (live.length > 1) return entry;
-  const [settled] = candidates;
+  const settled = candidates.find((row) => row.state === 'reversed') ?? candidates[0];
   if (settled === undefined) return { ...entry, tombstone: tombstoneOf(request) };
   // The hold went into a completion: that is what has to be reversed.
   if (candidates.some((row) => row.state === 'completed')) return entry;

@@ -135,6 +135,8 @@ export class Edge {
 
   /** As the owner: decides what another edge has forwarded. */
   onRequest(from: NodeId, forwarded: ForwardedRequest): void {
+    // Read after a pause longer than what was left: its edge has answered 91, and a decision would hold for nobody.
+    if (this.#options.clock.monotonicMs() - this.#lastTickMs > forwarded.remainingMs) return;
     const group = this.#options.configuration()?.rangeOf(forwarded.request.pan).group_id;
     const owner = group === undefined ? undefined : this.#options.ownerOf(group);
     const answer = (outcome: OwnerOutcome): void => {

@@ -133,8 +133,13 @@ export class GroupOwner {
     }
     const range = configuration.rangeOf(request.pan);
     const link = configuration.link(request.link);
-    if (range.group_id !== this.#options.group || link === undefined) {
+    if (range.group_id !== this.#options.group) {
       bounce('other-group');
+      return;
+    }
+    if (link === undefined) {
+      // No such link is configured: nothing on it is permitted.
+      done({ kind: 'answer', answer: refusal('58') });
       return;
     }
     if (this.#stalled()) {

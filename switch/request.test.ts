@@ -273,3 +273,13 @@ test('no message that the codec takes makes the reader throw, and no refusal nam
     { numRuns: 2000 },
   );
 });
+
+test('an advice is read whatever would have declined it: it has already happened', () => {
+  const wrongCheckDigit = pan.reveal().slice(0, -1) + String((Number(pan.reveal().at(-1)) + 1) % 10);
+  for (const mti of ['0120', '0121', '0220', '0221']) {
+    accepted({ 3: '990000' }, mti);
+    accepted({ 49: '999' }, mti);
+    accepted({ 2: wrongCheckDigit }, mti);
+  }
+  assert.equal(refusedWith({ 2: wrongCheckDigit }, '0200'), '14');
+});

@@ -89,6 +89,7 @@ export function readRequest(message: IsoMessage, link: string, businessDate: str
   const text = (field: number): string => textOf(message.fields.get(field));
   const mtiClass = mtiClassOf(message.mti) as MtiClass;
   const reversal = mtiClass === '0400' || mtiClass === '0420';
+  const advice = mtiClass === '0120' || mtiClass === '0220';
 
   for (const field of [3, 7, 11]) {
     if (!message.fields.has(field)) return refused('30', `DE ${field} is missing`);
@@ -115,9 +116,12 @@ export function readRequest(message: IsoMessage, link: string, businessDate: str
   if (!withoutAmount && amount === 0n) return refused('13', 'DE 4 is zero');
   const billing = message.fields.has(6) ? { amount: BigInt(text(6)), currency: text(51) } : undefined;
   if (!withoutAmount && !reversal && billing?.amount === 0n) return refused('13', 'DE 6 is zero');
-  if (purpose === undefined) return refused('57', 'DE 3 is not one that the link may use');
-  if (!reversal && text(49) !== '' && !isKnownCurrency(text(49))) return refused('57', 'DE 49 is not a known currency');
-  if (!card.pan.hasValidCheckDigit()) return refused('14', 'check digit');
+  // What an advice tells has happened: it is recorded whatever else would have declined it.
+  if (!advice) {
+    if (purpose === undefined) return refused('57', 'DE 3 is not one that the link may use');
+    if (!reversal && text(49) !== '' && !isKnownCurrency(text(49))) return refused('57', 'DE 49 is no known currency');
+    if (!card.pan.hasValidCheckDigit()) return refused('14', 'check digit');
+  }
 
   return {
     kind: 'request',

@@ -16,7 +16,6 @@ interface Needle {
 
 /** Shorter needles would be found by chance. */
 const shortestNeedle = 6;
-const prefixBytes = 4;
 
 /** A card number as text and packed two digits to a byte, beginning in either half of one. */
 export function cardNumber(label: string, digits: string): readonly Secret[] {
@@ -33,8 +32,8 @@ function packed(digits: string): Buffer {
 }
 
 export class CardDataScanner {
-  /** By their first four bytes. */
-  readonly #byPrefix = new Map<number, Needle[]>();
+  /** By their last four bytes: card numbers of one issuer all begin alike. */
+  readonly #bySuffix = new Map<number, Needle[]>();
   /** Which hashes those have: most positions need no more than one look here. */
   readonly #hashes = new Uint8Array(0x1_0000);
 
@@ -56,11 +55,10 @@ export class CardDataScanner {
     for (let next = 0; next < bytes.length && findings.length < 20; next++) {
       word = ((word << 8) | (bytes[next] ?? 0)) >>> 0;
       if (this.#hashes[hashOf(word)] === 0) continue;
-      const at = next + 1 - prefixBytes;
-      for (const needle of this.#byPrefix.get(word) ?? []) {
-        const end = at + needle.bytes.length;
-        if (at < 0 || end > bytes.length || bytes.compare(needle.bytes, 0, needle.bytes.length, at, end) !== 0) continue;
-        findings.push(`${needle.label} at ${at}`);
+      for (const { label, bytes: needle } of this.#bySuffix.get(word) ?? []) {
+        const at = next + 1 - needle.length;
+        if (at < 0 || bytes.compare(needle, 0, needle.length, at, next + 1) !== 0) continue;
+        findings.push(`${label} at ${at}`);
       }
     }
     return findings;
@@ -68,11 +66,11 @@ export class CardDataScanner {
 
   #add(label: string, bytes: Buffer): void {
     if (bytes.length < shortestNeedle) throw new RangeError(`${label} is too short to be looked for`);
-    const prefix = bytes.readUInt32BE(0);
-    const known = this.#byPrefix.get(prefix) ?? [];
+    const suffix = bytes.readUInt32BE(bytes.length - 4);
+    const known = this.#bySuffix.get(suffix) ?? [];
     if (known.some((needle) => needle.bytes.equals(bytes))) return;
-    this.#byPrefix.set(prefix, [...known, { label, bytes }]);
-    this.#hashes[hashOf(prefix)] = 1;
+    this.#bySuffix.set(suffix, [...known, { label, bytes }]);
+    this.#hashes[hashOf(suffix)] = 1;
   }
 }
 

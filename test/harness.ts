@@ -183,22 +183,23 @@ export async function untilReady(cluster: Pick<TestCluster, 'bus' | 'topology'>)
 
 const sampleConfiguration = new URL('../config-db/samples/configuration.yaml', import.meta.url);
 
-/** A sample card that works (active, in date, in US dollars), and the range that it is in. */
+/** A sample card and the range that it is in. */
 export interface SampleCard extends AcquirerCard {
   readonly range: PanRangeRow;
 }
 
-/** The first card of every range but the catch-all. */
-export async function firstCards(): Promise<readonly SampleCard[]> {
+/** The sample cards, working or not, in the order of their file. */
+export async function sampleCards(): Promise<readonly SampleCard[]> {
   const file = fileURLToPath(sampleConfiguration);
   const ranges = new RangeTable(loadConfigurationFile(readFileSync(file, 'utf8'), file).pan_range);
   const cards = await readAcquirerCards(sampleCardFile);
-  const first = new Map<string, SampleCard>();
-  for (const card of cards) {
-    const range = ranges.find(card.pan.reveal());
-    if (!first.has(range.prefix)) first.set(range.prefix, { ...card, range });
-  }
-  return [...first.values()];
+  return cards.map((card) => ({ ...card, range: ranges.find(card.pan.reveal()) }));
+}
+
+/** The first card of every range but the catch-all: active, in date, in US dollars, with room to spend. */
+export async function firstCards(): Promise<readonly SampleCard[]> {
+  const cards = await sampleCards();
+  return cards.filter(({ range }, index) => cards.findIndex((card) => card.range === range) === index);
 }
 
 /** `digits` and the check digit that they ask for (ISO/IEC 7812-1). */

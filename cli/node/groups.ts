@@ -219,7 +219,7 @@ export class Groups {
     onRole: (group, leading, term) => {
       const hosted = this.#mustHost(group);
       this.#options.log.info({ group, term }, leading ? 'leads the group' : 'leads the group no longer');
-      if (leading) hosted.owner?.lead(term, hosted.replica.applied, tailOf(hosted.replica));
+      if (leading) lead(hosted, term);
       else hosted.owner?.resign();
     },
     onProgress: (group, progress) => {
@@ -293,11 +293,23 @@ function sizeOf(message: RaftMessage): number {
   return entries.reduce((sum, entry) => sum + entry.body.length + 24, 300);
 }
 
-/** Every entry after the applied one. */
-function tailOf(replica: Replica): LogEntry[] {
+/**
+ * The owner's overlay begins where the file stands: index and rows are of one snapshot, for the writing thread may be
+ * further than this thread has been told, and nothing may be applied twice.
+ */
+function lead({ owner, reader, replica }: HostedGroup, term: number): void {
+  if (owner === undefined) return;
+  reader.database.transaction(() => {
+    const applied = reader.applied();
+    owner.lead(term, applied, tailAfter(replica, applied));
+  })();
+}
+
+/** Every entry of the log after this index. */
+function tailAfter(replica: Replica, applied: number): LogEntry[] {
   const tail: LogEntry[] = [];
   const last = replica.log.last.index;
-  for (let next = replica.applied + 1; next <= last; ) {
+  for (let next = applied + 1; next <= last; ) {
     const entries = replica.log.entries(next, Number.MAX_SAFE_INTEGER);
     tail.push(...entries);
     next += entries.length;
