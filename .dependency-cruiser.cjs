@@ -2,7 +2,7 @@
 //   base <- store <- config-db <- { switch, replication, compare } <- cli <- { scripts, test }
 // A test stands beside its code and follows its folder's rules for folders, but may open sockets and brokers itself.
 const tests = '\\.test\\.ts$';
-const testing = '(\\.test|/testing|/arbitrary-[a-z-]+)\\.ts$';
+const testing = '(^test/|(\\.test|/testing|/arbitrary-[a-z-]+)\\.ts$)';
 
 /** Files of `folder` import only from the folders `allowed`. */
 function onlyFrom(folder, allowed) {

@@ -45,7 +45,10 @@ export const errorCatalogue = {
     retryable: false,
     hint: 'Correct the named lines of the configuration file; config-db/samples/configuration.yaml is an example.',
   },
-  CONFIGURATION_ROW_INVALID: { retryable: false, hint: 'Correct the named columns of the configuration row and enter it again.' },
+  CONFIGURATION_ROW_INVALID: {
+    retryable: false,
+    hint: 'Correct the named columns of the configuration row and enter it again.',
+  },
   REWRITE_RULES_INVALID: {
     retryable: false,
     hint: 'Correct the rewrite rules at the named path; the head of config-db/rewrite-rules.yaml explains the language.',

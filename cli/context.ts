@@ -54,7 +54,11 @@ export function createContext(configFile: string, dataFolder: string): CommandCo
       process.stdout.write(`${line}\n`);
     },
     printJson(value) {
-      const text = JSON.stringify(value, (_key, each: unknown) => (typeof each === 'bigint' ? each.toString() : each), 2);
+      const text = JSON.stringify(
+        value,
+        (_key, each: unknown) => (typeof each === 'bigint' ? each.toString() : each),
+        2,
+      );
       process.stdout.write(`${text}\n`);
     },
     note(line) {

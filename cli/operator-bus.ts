@@ -1,4 +1,11 @@
-import { connect, nkeyAuthenticator, NoRespondersError, RequestError, TimeoutError, type NatsConnection } from '@nats-io/transport-node';
+import {
+  connect,
+  nkeyAuthenticator,
+  NoRespondersError,
+  RequestError,
+  TimeoutError,
+  type NatsConnection,
+} from '@nats-io/transport-node';
 
 import { describeError, errorCatalogue, SwitchError, type ErrorCode } from '../base/errors.ts';
 import type { NodeId } from '../base/identifiers.ts';
@@ -89,7 +96,11 @@ export class OperatorBus {
       return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
     } catch (error) {
       const away = error instanceof NoRespondersError || (error instanceof RequestError && error.isNoResponders());
-      const reason = away ? 'it is not connected to any broker' : error instanceof TimeoutError ? 'no answer in time' : describeError(error);
+      const reason = away
+        ? 'it is not connected to any broker'
+        : error instanceof TimeoutError
+          ? 'no answer in time'
+          : describeError(error);
       throw new SwitchError('NODE_UNREACHABLE', `${to} cannot be reached: ${reason}`, { cause: error });
     }
   }

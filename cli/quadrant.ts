@@ -12,7 +12,11 @@ import { createContext, exitCode } from './context.ts';
 import { commandRunner } from './run-command.ts';
 
 /** Takes `--config FILE` and `--data DIR` out of the arguments: they may stand anywhere. */
-function takeClusterFlags(args: readonly string[]): { rest: string[]; config: string | undefined; data: string | undefined } {
+function takeClusterFlags(args: readonly string[]): {
+  rest: string[];
+  config: string | undefined;
+  data: string | undefined;
+} {
   const taken: Record<string, string | undefined> = {};
   const rest: string[] = [];
   for (let index = 0; index < args.length; index++) {

@@ -93,7 +93,9 @@ class ConfigurationWriter {
     if (change.operation === 'delete') {
       const key = toSqlRow(change.key as never);
       const where = keyColumnsOf(table).map((column) => `${column} = ?`);
-      this.#database.prepare(`DELETE FROM ${table} WHERE ${where.join(' AND ')}`).run(...valuesOf(key, keyColumnsOf(table)));
+      this.#database
+        .prepare(`DELETE FROM ${table} WHERE ${where.join(' AND ')}`)
+        .run(...valuesOf(key, keyColumnsOf(table)));
       return;
     }
     const row = toSqlRow(change.row);

@@ -25,18 +25,29 @@ if (wants('codec')) {
   const codec = benchCodec();
   results['codec'] = codec;
   print(`codec, ${codec.messageBytes}-byte 0100, beside iso_8583 in the same run:`);
-  print(`  unpack ${codec.ours.unpackPerSecond}/s, ${codec.unpackRatio.toFixed(1)} times iso_8583's ${codec.baseline.unpackPerSecond}/s`);
-  print(`  pack   ${codec.ours.packPerSecond}/s, ${codec.packRatio.toFixed(1)} times iso_8583's ${codec.baseline.packPerSecond}/s`);
+  print(
+    `  unpack ${codec.ours.unpackPerSecond}/s, ${codec.unpackRatio.toFixed(1)} times iso_8583's ${codec.baseline.unpackPerSecond}/s`,
+  );
+  print(
+    `  pack   ${codec.ours.packPerSecond}/s, ${codec.packRatio.toFixed(1)} times iso_8583's ${codec.baseline.packPerSecond}/s`,
+  );
 }
 if (wants('store')) {
-  print('store, entries appended and applied per second, beside bare better-sqlite3 inserts in groups of the same size:');
+  print(
+    'store, entries appended and applied per second, beside bare better-sqlite3 inserts in groups of the same size:',
+  );
   results['store'] = [10, 50, 200].map((groupSize) => {
     const store = benchStore(groupSize);
-    print(`  groups of ${groupSize}: ${store.oursPerSecond}/s, ${store.ratio.toFixed(2)} of bare ${store.barePerSecond}/s`);
+    print(
+      `  groups of ${groupSize}: ${store.oursPerSecond}/s, ${store.ratio.toFixed(2)} of bare ${store.barePerSecond}/s`,
+    );
     return store;
   });
 }
-for (const [name, nodes] of [['node', 1], ['cluster', 4]] as const) {
+for (const [name, nodes] of [
+  ['node', 1],
+  ['cluster', 4],
+] as const) {
   if (!wants(name)) continue;
   const result = await benchAuthorize({ nodes, runs: 5, secondsPerRun: 8, inFlight: 400, print });
   results[name] = result;

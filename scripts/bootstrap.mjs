@@ -15,6 +15,7 @@ const targets = {
   test: 'scripts/test.ts',
   check: 'scripts/check.ts',
   bench: 'scripts/bench.ts',
+  'drill:kill': 'scripts/kill-drill.ts',
 };
 
 function fail(sentence) {

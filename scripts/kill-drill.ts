@@ -297,7 +297,9 @@ async function main(): Promise<number> {
         : `FAILED: approvals were lost, doubled or changed, or copies differ. Data and journals stay in ${folder}.`,
     );
   } catch (error) {
-    process.stderr.write(`The drill could not be made: ${describeError(error)}. Data and journals stay in ${folder}.\n`);
+    process.stderr.write(
+      `The drill could not be made: ${describeError(error)}. Data and journals stay in ${folder}.\n`,
+    );
     return 1;
   }
   if (clean) rmSync(folder, { recursive: true, force: true });

@@ -103,7 +103,13 @@ export interface ReversalEntry extends Decided {
 
 /** How an original that comes after its reversal is recognised: the first of these that the reversal could give. */
 export type Tombstone =
-  | { readonly by: 'original-data'; readonly mtiClass: string; readonly stan: string; readonly transmission: string; readonly acquirer: string }
+  | {
+      readonly by: 'original-data';
+      readonly mtiClass: string;
+      readonly stan: string;
+      readonly transmission: string;
+      readonly acquirer: string;
+    }
   | { readonly by: 'rrn'; readonly rrn: string }
   | { readonly by: 'stan'; readonly stan: string; readonly amount: string };
 
@@ -127,7 +133,12 @@ export interface CardsEntry {
   readonly by: string;
   /** New cards: their ids are this entry's term and index and the position here. */
   readonly added: readonly CardImport[];
-  readonly changed: readonly { readonly card: CardId; readonly expiry: string; readonly status: CardStatus; readonly limit: string }[];
+  readonly changed: readonly {
+    readonly card: CardId;
+    readonly expiry: string;
+    readonly status: CardStatus;
+    readonly limit: string;
+  }[];
 }
 
 /** Holds whose time is over, named by the owner: a node's clock never decides that (R9). */
@@ -148,8 +159,16 @@ export interface ConfigurationEntry {
 }
 
 export type ConfigurationRowChange =
-  | { readonly operation: 'put'; readonly table: string; readonly row: Readonly<Record<string, string | number | null>> }
-  | { readonly operation: 'delete'; readonly table: string; readonly key: Readonly<Record<string, string | number | null>> };
+  | {
+      readonly operation: 'put';
+      readonly table: string;
+      readonly row: Readonly<Record<string, string | number | null>>;
+    }
+  | {
+      readonly operation: 'delete';
+      readonly table: string;
+      readonly key: Readonly<Record<string, string | number | null>>;
+    };
 
 /** A new leader's first entry: nothing of earlier terms counts as committed before it is (R1, R6). */
 export interface NoOpEntry {
@@ -166,13 +185,7 @@ export interface MarkEntry {
 }
 
 export type EntryBody =
-  | DecisionEntry
-  | ReversalEntry
-  | CardsEntry
-  | ExpiryEntry
-  | ConfigurationEntry
-  | NoOpEntry
-  | MarkEntry;
+  DecisionEntry | ReversalEntry | CardsEntry | ExpiryEntry | ConfigurationEntry | NoOpEntry | MarkEntry;
 
 export function encodeBody(body: EntryBody): string {
   return JSON.stringify(body);

@@ -7,7 +7,6 @@ import type {
   DecisionEntry,
   EntryBody,
   ExpiryEntry,
-  MtiClass,
   RequestRecord,
   ReversalEntry,
   Tombstone,
@@ -320,5 +319,3 @@ function applyExpiry(state: LedgerState, index: number, entry: ExpiryEntry): voi
     state.changeCard({ ...card, held: card.held - hold.held, changedAt: index });
   }
 }
-
-export type { MtiClass };

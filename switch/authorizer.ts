@@ -332,9 +332,7 @@ function decideReversal(
   const candidates = findOriginals(request, card, context.ledger);
   // A hold that stands again because its completion was reversed is not what a further reversal of the pair means.
   const restored = new Set(candidates.flatMap((row) => (row.state === 'reversed' ? [row.original] : [])));
-  const live = candidates.filter(
-    (row) => (row.state === 'held' && !restored.has(row.index)) || row.state === 'posted',
-  );
+  const live = candidates.filter((row) => (row.state === 'held' && !restored.has(row.index)) || row.state === 'posted');
   const original = only(live);
   if (original !== undefined) {
     return { ...entry, responseCode: '00', original: original.index, remaining: remainingOf(request, original) };

@@ -38,7 +38,7 @@ after(() => cleanups.run());
 async function underLoad(
   name: string,
   action: (sent: (more: number) => Promise<void>) => Promise<void>,
-  options: Partial<LoadOptions> & { readonly nodes?: string } = {},
+  options: Partial<Pick<LoadOptions, 'cards' | 'pace'>> & { readonly nodes?: string } = {},
 ): Promise<LoadSummary> {
   const journalFile = join(cluster.folder, `${name}.journal.jsonl`);
   journals.push(journalFile);
@@ -104,13 +104,13 @@ async function assertRight(): Promise<void> {
 
 const right = { missing: [], doubled: [], contradicted: [], wrongBalances: [] };
 
-test('when a broker is killed its nodes go on over the others, and it is used again when it is back', async () => {
+test('when a broker is killed its nodes go on over the others, and it may come back', async () => {
   const summary = await underLoad('broker', async (sent) => {
     await cluster.running.kill('b-east', 'SIGKILL');
     const gone = cluster.topology.brokers.find(({ id }) => id === 'b-east')?.client.port ?? 0;
     await until('nodes of its site use other brokers', async () => {
       const east = await Promise.all([nodeId('n1'), nodeId('n2')].map((id) => cluster.bus.status(id)));
-      return east.every(({ broker = `:${gone}` } = notThere) => !broker.endsWith(`:${gone}`)) || undefined;
+      return east.every((status) => status?.broker?.endsWith(`:${gone}`) === false) || undefined;
     });
     await sent(100);
     await cluster.running.restart('b-east');
@@ -118,8 +118,6 @@ test('when a broker is killed its nodes go on over the others, and it is used ag
   assertTookRequests(summary);
   await assertRight();
 });
-
-const notThere: { readonly broker?: string | undefined } = {};
 
 test('all brokers killed at once, with everything that they knew, are no loss', async () => {
   const brokers = cluster.topology.brokers.map(({ id }) => id);

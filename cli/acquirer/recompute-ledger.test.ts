@@ -42,7 +42,7 @@ class LedgerBank implements Bank {
     transactionsByRrn: () => [],
     holdsByAuthorizationCode: () => [],
     tombstones: () => [],
-  cardsWithTombstones: () => [],
+    cardsWithTombstones: () => [],
     holdsDue: () => [],
   });
   readonly #random = seededRandom(9);

@@ -62,7 +62,9 @@ async function waitUntilReady(bus: OperatorBus, topology: Topology): Promise<voi
     realClock,
     async () => {
       last = await statuses(bus, topology);
-      return last.length === topology.nodes.length && last.every((status) => status.state === 'ready') ? true : undefined;
+      return last.length === topology.nodes.length && last.every((status) => status.state === 'ready')
+        ? true
+        : undefined;
     },
     {
       timeoutMs: readyTimeoutMs,
@@ -108,7 +110,13 @@ function overview(
 }
 
 /** What a second terminal has to be told to find this cluster: nothing, for the usual one. */
-function clusterFlags({ configFile, dataFolder }: { readonly configFile: string; readonly dataFolder: string }): string {
+function clusterFlags({
+  configFile,
+  dataFolder,
+}: {
+  readonly configFile: string;
+  readonly dataFolder: string;
+}): string {
   const config = configFile === 'nodes.yaml' ? '' : ` --config ${shellWord(configFile)}`;
   const data = dataFolder === 'data' ? '' : ` --data ${shellWord(dataFolder)}`;
   return config + data;

@@ -39,7 +39,8 @@ async function groupsOf(bus: OperatorBus, only: readonly string[] | undefined): 
   const known = [...new Set(statuses.flatMap((status) => (status?.groups ?? []).map(({ name }) => name)))].sort();
   if (known.length === 0) throw new SwitchError('NODE_UNREACHABLE', 'no process of the cluster answers');
   const unknown = only?.find((name) => !known.includes(name));
-  if (unknown !== undefined) throw new UsageError(`there is no group "${unknown}"; the cluster has ${known.join(', ')}`);
+  if (unknown !== undefined)
+    throw new UsageError(`there is no group "${unknown}"; the cluster has ${known.join(', ')}`);
   return (only ?? known).map(groupId);
 }
 

@@ -90,7 +90,8 @@ export function registerConfig(program: Command, run: RunCommand): void {
           return loadConfiguration(bus, node, { configuration: file, rules: options.rules });
         });
         if (options.json === true) context.printJson({ index });
-        else context.print(index === 0 ? 'Nothing to change: every row is as in the file.' : `Entered at index ${index}.`);
+        else
+          context.print(index === 0 ? 'Nothing to change: every row is as in the file.' : `Entered at index ${index}.`);
         return exitCode.good;
       }),
     );
@@ -102,9 +103,7 @@ async function listConfiguration(
 ): Promise<number> {
   const lists = await context.withCluster(async (bus) => {
     const nodes =
-      options.allNodes === true
-        ? bus.topology.nodes.map((node) => node.id)
-        : [await reachableNode(bus, options.node)];
+      options.allNodes === true ? bus.topology.nodes.map((node) => node.id) : [await reachableNode(bus, options.node)];
     return Promise.all(
       nodes.map(async (node) => {
         const rows = (await bus.call(node, 'configuration.list', {})) as ListedRow[];
@@ -119,7 +118,9 @@ async function listConfiguration(
   const [first] = lists;
   if (first === undefined) return exitCode.failed;
   if (first.rows.length === 0) {
-    throw new UsageError(options.table === undefined ? 'the configuration is empty' : `no rows in table "${options.table}"`);
+    throw new UsageError(
+      options.table === undefined ? 'the configuration is empty' : `no rows in table "${options.table}"`,
+    );
   }
   for (const table of new Set(first.rows.map((row) => row.table))) {
     context.print(`\n${table}`);
@@ -153,7 +154,10 @@ function plainTable(node: string, rows: readonly ListedRow[]): string {
 }
 
 /** One canonical form, and below it what each node derives. */
-function sideBySide(table: string, lists: readonly { readonly node: string; readonly rows: readonly ListedRow[] }[]): string {
+function sideBySide(
+  table: string,
+  lists: readonly { readonly node: string; readonly rows: readonly ListedRow[] }[],
+): string {
   const [first] = lists;
   const rows = (first?.rows ?? []).filter((row) => row.table === table);
   return rows

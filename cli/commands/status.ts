@@ -134,11 +134,27 @@ export function formatStatus(status: ClusterStatus): string {
             ...groups.map((group) => shown(witness.applied[group], undefined)),
           ],
         ];
-  const heads = ['node', 'site', 'state', 'pid', 'ISO 8583', 'owns@term', ...groups.map((group) => `applied ${group}`), 'connections'];
+  const heads = [
+    'node',
+    'site',
+    'state',
+    'pid',
+    'ISO 8583',
+    'owns@term',
+    ...groups.map((group) => `applied ${group}`),
+    'connections',
+  ];
   const brokers = status.brokers.map((broker) => `${broker.id} ${broker.address} ${broker.state}`);
   const problems =
-    status.problems.length === 0 ? ['Everything answers and has its owner.'] : status.problems.map((each) => `! ${each}`);
-  return [`cluster ${status.cluster}`, formatTable([heads, ...nodes, ...last]), `brokers: ${brokers.join(', ')}`, ...problems].join('\n');
+    status.problems.length === 0
+      ? ['Everything answers and has its owner.']
+      : status.problems.map((each) => `! ${each}`);
+  return [
+    `cluster ${status.cluster}`,
+    formatTable([heads, ...nodes, ...last]),
+    `brokers: ${brokers.join(', ')}`,
+    ...problems,
+  ].join('\n');
 }
 
 function shown(applied: number | undefined, lag: number | undefined): string {

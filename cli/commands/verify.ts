@@ -52,7 +52,9 @@ export async function verifyNode(
   const wrongBalances: string[] = [];
   let uncertain = 0;
   for (const chunk of chunks(concerned)) {
-    const rows = (await bus.call(node, 'ledger.cards', { pans: chunk.map((card) => card.pan.reveal()) })) as LedgerCard[];
+    const rows = (await bus.call(node, 'ledger.cards', {
+      pans: chunk.map((card) => card.pan.reveal()),
+    })) as LedgerCard[];
     chunk.forEach((card, position) => {
       const expected = balances.get(card.line);
       const row = rows[position];
@@ -123,7 +125,8 @@ async function verify(
   if (cards.length === 0) throw new UsageError(`${options.cards} has no cards`);
   const books = await readBooks(cards, journals);
   const results = await context.withCluster(async (bus) => {
-    const nodes = options.node === undefined ? bus.topology.nodes.map(({ id }) => id) : [nodeOf(bus.topology, options.node)];
+    const nodes =
+      options.node === undefined ? bus.topology.nodes.map(({ id }) => id) : [nodeOf(bus.topology, options.node)];
     const approvals = books.approvals();
     const balances = books.balances();
     return Promise.all(nodes.map((node) => verifyNode(bus, node, cards, approvals, balances)));

@@ -1,12 +1,16 @@
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
-import type { GroupId } from '../../base/identifiers.ts';
-import type { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import type { CardFileCard } from '../../config-db/card-file.ts';
 import type { CardsEntry } from '../../store/entry.ts';
-import { planImport, planSetting, type CardInput, type CardInputResult, type CardSetting } from '../../switch/card-changes.ts';
+import {
+  planImport,
+  planSetting,
+  type CardInput,
+  type CardInputResult,
+  type CardSetting,
+} from '../../switch/card-changes.ts';
 import type { GroupOwner } from '../../switch/owner.ts';
 
 /** Cards in one entry at most: bounds the size of an entry. */
@@ -83,6 +87,3 @@ function committed(owner: GroupOwner, index: number): Promise<void> {
     });
   });
 }
-
-/** Which group's owner a card goes to. */
-export type GroupOf = (pan: Pan) => GroupId;

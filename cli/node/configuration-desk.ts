@@ -120,7 +120,9 @@ function refuseMoves(before: Configuration, changes: readonly ConfigurationChang
     if (change.operation === 'delete') return [`pan_range "${prefix}": a range cannot be deleted yet`];
     const around = known ?? longestAround(before, prefix);
     return around !== undefined && around.group_id !== change.row.group_id
-      ? [`pan_range "${prefix}": its cards are group ${around.group_id}'s and cannot be moved to ${change.row.group_id} yet`]
+      ? [
+          `pan_range "${prefix}": its cards are group ${around.group_id}'s and cannot be moved to ${change.row.group_id} yet`,
+        ]
       : [];
   });
   if (problems.length > 0) throw new SwitchError('CONFIGURATION_REFUSED', problems.join('; '));

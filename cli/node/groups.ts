@@ -309,7 +309,7 @@ function lead({ owner, reader, replica }: HostedGroup, term: number): void {
 function tailAfter(replica: Replica, applied: number): LogEntry[] {
   const tail: LogEntry[] = [];
   const last = replica.log.last.index;
-  for (let next = applied + 1; next <= last; ) {
+  for (let next = applied + 1; next <= last;) {
     const entries = replica.log.entries(next, Number.MAX_SAFE_INTEGER);
     tail.push(...entries);
     next += entries.length;

@@ -43,7 +43,13 @@ const pan = z.string().transform((text, context) => {
   context.addIssue('expected a card number of 13 to 19 digits');
   return z.NEVER;
 });
-const card = z.strictObject({ pan, expiry: z.string().regex(/^[0-9]{4}$/), status: cardStatus, currency: z.string(), limit });
+const card = z.strictObject({
+  pan,
+  expiry: z.string().regex(/^[0-9]{4}$/),
+  status: cardStatus,
+  currency: z.string(),
+  limit,
+});
 const cardInput = z.strictObject({
   panHash: z.string().regex(/^[0-9a-f]{64}$/),
   panKeyVersion: z.int(),
@@ -178,7 +184,9 @@ export class Operations {
     const derived = new Map(readDerivedRows(database).map((row) => [`${row.table} ${row.key}`, row.columns]));
     return configurationTables.flatMap((table) =>
       configuration[table].map((row) => {
-        const values = Object.fromEntries(Object.entries(toSqlRow(row)).map(([column, value]) => [column, plain(value)]));
+        const values = Object.fromEntries(
+          Object.entries(toSqlRow(row)).map(([column, value]) => [column, plain(value)]),
+        );
         const key = table === 'pan_range' ? values['prefix'] : values['group_id'];
         return { table, row: values, derived: derived.get(`${table} ${key ?? ''}`) };
       }),
@@ -213,7 +221,9 @@ export class Operations {
   async #import({
     by: who,
     cards,
-  }: z.infer<(typeof schemas)['cards.import']>): Promise<readonly { readonly result: CardInputResult | 'failed'; readonly reason?: string }[]> {
+  }: z.infer<(typeof schemas)['cards.import']>): Promise<
+    readonly { readonly result: CardInputResult | 'failed'; readonly reason?: string }[]
+  > {
     const { cardKeys, random } = this.#options;
     const configuration = this.#configuration();
     const byGroup = new Map<GroupId, { readonly position: number; readonly input: CardInput }[]>();
@@ -279,7 +289,8 @@ export class Operations {
     const hosted = this.#hosted(group);
     if (hosted.replica.raft.role !== 'leader') return this.#atOwner(hosted.group, 'compare.mark', { group, compare });
     const body = { kind: 'mark', at: this.#options.clock.wallMs(), compare } as const;
-    const index = hosted.owner === undefined ? hosted.replica.propose([JSON.stringify(body)]) : hosted.owner.append(body);
+    const index =
+      hosted.owner === undefined ? hosted.replica.propose([JSON.stringify(body)]) : hosted.owner.append(body);
     if (index === undefined) throw new SwitchError('OWNER_UNREACHABLE', `group ${group} takes no entries now`);
     return { index, term: hosted.replica.raft.term, leader: this.#options.self };
   }

@@ -37,7 +37,10 @@ export interface PeerCallsOptions {
  */
 export class PeerCalls {
   readonly #options: PeerCallsOptions;
-  readonly #waiting = new Map<number, { readonly settle: (reply: CallReply | undefined) => void; readonly timer: Timer }>();
+  readonly #waiting = new Map<
+    number,
+    { readonly settle: (reply: CallReply | undefined) => void; readonly timer: Timer }
+  >();
   #nextId = 1;
 
   constructor(options: PeerCallsOptions) {

@@ -30,5 +30,10 @@ export interface GroupStatus {
   readonly silenceMs: number | undefined;
   readonly failure: string | undefined;
   /** At the leader: what it knows of its followers. */
-  readonly followers: readonly { readonly id: string; readonly match: number; readonly applied: number; readonly silenceMs: number }[];
+  readonly followers: readonly {
+    readonly id: string;
+    readonly match: number;
+    readonly applied: number;
+    readonly silenceMs: number;
+  }[];
 }

@@ -79,7 +79,9 @@ export async function benchAuthorize(options: AuthorizeOptions): Promise<Authori
       const rate = summary.approved / (summary.durationMs / 1000);
       // The first run warms up: compilers, caches, files.
       if (run > 0) runs.push({ rate, p50: summary.latencyMs.p50, p99: summary.latencyMs.p99 });
-      options.print(`${options.nodes} node(s), ${run === 0 ? 'warm-up' : `run ${run}`}: ${Math.round(rate)} approved/s`);
+      options.print(
+        `${options.nodes} node(s), ${run === 0 ? 'warm-up' : `run ${run}`}: ${Math.round(rate)} approved/s`,
+      );
     }
     const rates = runs.map((run) => run.rate).sort((a, b) => a - b);
     return {
@@ -107,11 +109,17 @@ export function median(values: readonly number[]): number {
 /** One node, one broker; or the four nodes, three brokers and the witness of the sample. */
 function topologyText(nodes: number): string {
   const sites = nodes === 1 ? ['east'] : ['east', 'west', 'north'];
-  const lines = [`cluster: bench-${nodes}`, 'sites:', ...sites.map((site) => `  - { id: ${site}, description: ${site} }`)];
+  const lines = [
+    `cluster: bench-${nodes}`,
+    'sites:',
+    ...sites.map((site) => `  - { id: ${site}, description: ${site} }`),
+  ];
   lines.push('nodes:');
   for (let node = 0; node < nodes; node++) {
     const site = sites[Math.floor((node * 2) / nodes)] ?? 'east';
-    lines.push(`  - { id: n${node + 1}, site: ${nodes === 1 ? 'east' : site}, acquirer: { port: ${firstPort + node} } }`);
+    lines.push(
+      `  - { id: n${node + 1}, site: ${nodes === 1 ? 'east' : site}, acquirer: { port: ${firstPort + node} } }`,
+    );
   }
   if (nodes > 1) lines.push('witness: { id: w1, site: north }');
   lines.push('brokers:');

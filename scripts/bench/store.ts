@@ -8,7 +8,14 @@ import { join } from 'node:path';
 
 import { realClock } from '../../base/real.ts';
 import { cardId, groupId } from '../../base/identifiers.ts';
-import { chainEntry, encodeBody, originPosition, type EntryBody, type LogEntry, type LogPosition } from '../../store/entry.ts';
+import {
+  chainEntry,
+  encodeBody,
+  originPosition,
+  type EntryBody,
+  type LogEntry,
+  type LogPosition,
+} from '../../store/entry.ts';
 import { GroupFile } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { BareInserts } from './bare-inserts.ts';
@@ -47,8 +54,16 @@ export function benchStore(groupSize: number): StoreBench {
         }
         batches.push(batch);
       }
-      ours.push(rate(batches, (batch) => file.write({ entries: batch, keepThrough: undefined, applyThrough: batch.at(-1)?.index ?? 0 })));
-      baseline.push(rate(batches, (batch) => { bare.insert(batch); }));
+      ours.push(
+        rate(batches, (batch) =>
+          file.write({ entries: batch, keepThrough: undefined, applyThrough: batch.at(-1)?.index ?? 0 }),
+        ),
+      );
+      baseline.push(
+        rate(batches, (batch) => {
+          bare.insert(batch);
+        }),
+      );
     }
     file.close();
     bare.close();
