@@ -9,7 +9,7 @@ import {
 
 import { describeError, errorCatalogue, SwitchError, type ErrorCode } from '../base/errors.ts';
 import type { NodeId } from '../base/identifiers.ts';
-import { realRandom } from '../base/real.ts';
+import { realClock, realRandom } from '../base/real.ts';
 import { Sealer } from '../base/sealing.ts';
 import { voters, type Topology } from '../base/topology.ts';
 import { operatorId, readSecrets } from './cluster/secrets.ts';
@@ -61,7 +61,7 @@ export class OperatorBus {
 
   /** Calls one process. Throws NODE_UNREACHABLE, or the error that the process answered with. */
   async call(to: NodeId, method: string, parameters: unknown, timeoutMs = 10_000): Promise<unknown> {
-    const request = Buffer.from(JSON.stringify({ method, parameters }));
+    const request = Buffer.from(JSON.stringify({ method, parameters, id: realRandom.bytes(16).toString('hex'), at: realClock.wallMs() }));
     const sealed = this.topology.witness?.id !== to;
     const payload = sealed ? this.#sealer.seal(`admin ${operatorId} ${to}`, request) : request;
     const bytes = await this.#request(`q.admin.${to}.${operatorId}`, payload, to, timeoutMs);

@@ -39,7 +39,7 @@ const ledgerTables: readonly TableSpecification[] = [
       ' currency business_date response_code authorization_code additional_amounts decided_at_ms state billed_minor' +
       ' held_minor posted_minor hold_expires_at_ms original_index restores_minor',
   ),
-  table('reversal_tombstone', 'log_index', 'card_id link terminal tombstone', ['tombstone']),
+  table('reversal_tombstone', 'log_index', 'card_id match_key link terminal tombstone', ['tombstone']),
 ];
 
 /** Tables whose rows each node rewrites for itself. */

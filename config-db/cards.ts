@@ -22,7 +22,9 @@ export function isCardStatus(text: string): text is CardStatus {
 
 /** DE 39 that the status implies; null when it declines nothing. */
 export function responseCodeOfStatus(status: CardStatus): string | null {
-  return statuses.find((each) => each.status === status)?.responseCode ?? null;
+  const known = statuses.find((each) => each.status === status);
+  // A status that nobody knows can only have been written by hand: it fails closed.
+  return known === undefined ? '62' : known.responseCode;
 }
 
 /** Of two statuses the one that wins until it is lifted. */

@@ -23,6 +23,8 @@ export interface NatsBusOptions {
   readonly reconnectMs: number;
   /** How long to wait for a broker at the start; 20 s when not given. */
   readonly patienceMs?: number;
+  /** A handler has thrown: a broken invariant, which the client's own reading loop would swallow. */
+  readonly onFatal: (error: Error) => void;
   /** Connected, disconnected and the like, for the log. */
   readonly onStatus: (status: string, detail: string) => void;
 }
@@ -76,16 +78,26 @@ function connectOnce(options: NatsBusOptions): Promise<NatsConnection> {
 export class NatsBus implements Bus {
   readonly #connection: NatsConnection;
   readonly #self: NodeId;
+  readonly #onFatal: NatsBusOptions['onFatal'];
+  readonly #onStatus: NatsBusOptions['onStatus'];
   #connected = true;
+  #tooLarge = 0;
 
   constructor(connection: NatsConnection, options: NatsBusOptions) {
     this.#connection = connection;
     this.#self = options.self;
-    void this.#followStatus(options.onStatus);
+    this.#onFatal = options.onFatal;
+    this.#onStatus = options.onStatus;
+    void this.#followStatus();
   }
 
   get connected(): boolean {
     return this.#connected;
+  }
+
+  /** Messages that were too large to send: a fault of whoever made them. */
+  get tooLarge(): number {
+    return this.#tooLarge;
   }
 
   /** Where the process is connected now, `host:port`. */
@@ -95,7 +107,11 @@ export class NatsBus implements Bus {
 
   send(to: NodeId, channel: Channel, bytes: Buffer): void {
     // The client would keep what is published while it is away from its broker, without bound, and deliver it late.
-    if (!this.#connected || this.#connection.isClosed() || bytes.length > maximumMessageBytes) return;
+    if (!this.#connected || this.#connection.isClosed()) return;
+    if (bytes.length > maximumMessageBytes) {
+      this.#tooLarge += 1;
+      return;
+    }
     this.#connection.publish(`q.${channel}.${to}.${this.#self}`, bytes);
   }
 
@@ -108,7 +124,11 @@ export class NatsBus implements Bus {
           const from = message.subject.split('.')[3];
           if (from === undefined) return;
           const { data } = message;
-          handler(from as NodeId, channel, Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+          try {
+            handler(from as NodeId, channel, Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+          } catch (failure) {
+            this.#onFatal(failure instanceof Error ? failure : new Error(String(failure)));
+          }
         },
       });
     }
@@ -119,9 +139,13 @@ export class NatsBus implements Bus {
     this.#connection.subscribe(`q.admin.${this.#self}.${caller}`, {
       callback: (error, message) => {
         if (error !== null) return;
-        void handler(Buffer.from(message.data)).then((answer) => {
-          if (this.#connected && !this.#connection.isClosed()) message.respond(answer);
-        });
+        void handler(Buffer.from(message.data))
+          .then((answer) => {
+            if (this.#connected && !this.#connection.isClosed()) message.respond(answer);
+          })
+          .catch((failure: unknown) => {
+            this.#onStatus('an answer could not be sent', describeError(failure));
+          });
       },
     });
   }
@@ -130,12 +154,12 @@ export class NatsBus implements Bus {
     if (!this.#connection.isClosed()) await this.#connection.close();
   }
 
-  async #followStatus(onStatus: NatsBusOptions['onStatus']): Promise<void> {
+  async #followStatus(): Promise<void> {
     for await (const status of this.#connection.status()) {
       if (status.type === 'disconnect') this.#connected = false;
       if (status.type === 'reconnect') this.#connected = true;
       if (status.type === 'ping') continue;
-      onStatus(status.type, 'server' in status ? status.server : 'error' in status ? String(status.error) : '');
+      this.#onStatus(status.type, 'server' in status ? status.server : 'error' in status ? String(status.error) : '');
     }
   }
 }

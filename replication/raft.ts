@@ -377,8 +377,10 @@ export class Raft {
   }
 
   #sendAppend(peer: NodeId, progress: Progress, nowMs: number, heartbeat: boolean): void {
-    const previous = this.#log.position(progress.next - 1);
-    assert(previous !== undefined, `log of ${this.group} holds entry ${progress.next - 1}`);
+    const position = this.#log.position(progress.next - 1);
+    assert(position !== undefined, `log of ${this.group} holds entry ${progress.next - 1}`);
+    // The position alone: what the log gives may be the whole entry, and its body has been sent before.
+    const previous: LogPosition = { index: position.index, term: position.term, hash: position.hash };
     const entries = heartbeat ? [] : this.#unsent(progress.next);
     this.#sequence += 1;
     progress.lastSentMs = nowMs;
@@ -440,8 +442,9 @@ export class Raft {
       this.#reply(from, false, this.#commit, message.sequence);
       return;
     }
-    assert(this.#role !== 'leader', `group ${this.group} has one leader in term ${this.#term}`);
-    if (this.#role === 'candidate' || this.#leader !== from) this.#follow(message.term, from);
+    // A term has one leader: a second one is broken or forged, and is not listened to.
+    if (this.#role === 'leader' || (this.#leader !== undefined && this.#leader !== from)) return;
+    if (this.#role === 'candidate' || this.#leader === undefined) this.#follow(message.term, from);
     this.#leaderHeardMs = nowMs;
     const own = this.#log.position(message.previous.index);
     if (own?.term !== message.previous.term) {

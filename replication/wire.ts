@@ -37,12 +37,13 @@ export function encodeGroupMessages(messages: readonly GroupMessage[]): Buffer {
   const bodies: Buffer[] = [];
   const wire = messages.map(({ group, message }) => {
     if (message.kind !== 'append') return { group, ...message };
+    const { index, term, hash } = message.previous;
     const entries = message.entries.map((entry) => {
       const body = Buffer.from(entry.body);
       bodies.push(body);
       return [entry.term, body.length];
     });
-    return { group, ...message, entries, lastHash: message.entries.at(-1)?.hash ?? '' };
+    return { group, ...message, previous: { index, term, hash }, entries, lastHash: message.entries.at(-1)?.hash ?? '' };
   });
   const header = Buffer.from(JSON.stringify({ version: wireVersion, messages: wire }));
   const prefix = Buffer.alloc(prefixBytes);
@@ -63,6 +64,7 @@ export function decodeGroupMessages(bytes: Buffer): readonly GroupMessage[] | un
     const messages: GroupMessage[] = [];
     for (const wire of header.messages) {
       const { group, lastHash, ...message } = wire;
+      if (!isWellFormed(message)) return undefined;
       if (message.kind !== 'append') {
         messages.push({ group: group as GroupId, message: message as unknown as RaftMessage });
         continue;
@@ -84,4 +86,28 @@ export function decodeGroupMessages(bytes: Buffer): readonly GroupMessage[] | un
   } catch {
     return undefined;
   }
+}
+
+const numbersOf: Readonly<Record<RaftMessage['kind'], readonly string[]>> = {
+  vote: ['term', 'lastIndex', 'lastTerm'],
+  'vote-reply': ['term'],
+  append: ['term', 'commit', 'sequence'],
+  'append-reply': ['term', 'match', 'applied', 'sequence'],
+};
+
+/** Whether every number is one that an index or a term can be: what a broken or forged peer sends may not be kept. */
+function isWellFormed(message: Omit<WireMessage, 'group' | 'lastHash'>): boolean {
+  const values = new Map<string, unknown>(Object.entries(message));
+  const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+  if (!Object.hasOwn(numbersOf, message.kind)) return false;
+  if (!numbersOf[message.kind].every((name) => isCount(values.get(name)))) return false;
+  if (message.kind !== 'append') return true;
+  const { previous, entries = [] } = message;
+  return (
+    previous !== undefined &&
+    isCount(previous.index) &&
+    isCount(previous.term) &&
+    typeof previous.hash === 'string' &&
+    entries.every(([term, length]) => isCount(term) && isCount(length))
+  );
 }

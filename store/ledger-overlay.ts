@@ -118,13 +118,13 @@ export class LedgerOverlay implements LedgerState {
     );
   }
 
-  tombstones(card: CardId): readonly TombstoneRow[] {
+  tombstones(card: CardId, matchKeys: readonly string[]): readonly TombstoneRow[] {
     if (this.#tombstoneCards?.has(card) === false) return [];
-    const later = this.#tombstones.get(card);
-    const base = this.#base.tombstones(card);
-    if (later === undefined) return base;
+    const later = this.#tombstones.get(card)?.filter((row) => matchKeys.includes(row.matchKey)) ?? [];
+    const base = this.#base.tombstones(card, matchKeys);
+    if (later.length === 0) return base;
     const known = new Set(base.map((row) => row.index));
-    return [...base, ...later.filter((row) => !known.has(row.index))];
+    return [...base, ...later.filter((row) => !known.has(row.index))].sort((one, other) => one.index - other.index);
   }
 
   cardsWithTombstones(limit: number): readonly CardId[] {

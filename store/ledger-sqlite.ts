@@ -50,16 +50,18 @@ export const ledgerSchema = `
     original_index INTEGER NOT NULL,
     restores_minor INTEGER NOT NULL
   ) STRICT;
-  CREATE INDEX IF NOT EXISTS card_transaction_match ON card_transaction (card_id, stan, rrn, authorization_code);
+  CREATE INDEX IF NOT EXISTS card_transaction_stan ON card_transaction (card_id, stan);
+  CREATE INDEX IF NOT EXISTS card_transaction_rrn ON card_transaction (card_id, rrn, authorization_code);
   CREATE INDEX IF NOT EXISTS card_transaction_due ON card_transaction (hold_expires_at_ms) WHERE state = 'held';
   CREATE TABLE IF NOT EXISTS reversal_tombstone (
     log_index INTEGER PRIMARY KEY,
     card_id TEXT NOT NULL,
+    match_key TEXT NOT NULL,
     link TEXT NOT NULL,
     terminal TEXT NOT NULL,
     tombstone TEXT NOT NULL
   ) STRICT;
-  CREATE INDEX IF NOT EXISTS reversal_tombstone_card ON reversal_tombstone (card_id);
+  CREATE INDEX IF NOT EXISTS reversal_tombstone_card ON reversal_tombstone (card_id, match_key);
 `;
 
 type Column = string | bigint;
@@ -121,6 +123,7 @@ function toTombstone(row: Row): TombstoneRow {
   return {
     index: Number(row['log_index']),
     card: row['card_id'] as CardId,
+    matchKey: row['match_key'] as string,
     link: row['link'] as string,
     terminal: row['terminal'] as string,
     tombstone: JSON.parse(row['tombstone'] as string) as Tombstone,
@@ -158,7 +161,9 @@ export class SqliteLedger implements LedgerState {
       "SELECT * FROM card_transaction WHERE card_id = ? AND authorization_code = ? AND state IN ('held', 'expired')" +
         ' ORDER BY log_index',
     );
-    this.#selectTombstones = select('SELECT * FROM reversal_tombstone WHERE card_id = ? ORDER BY log_index');
+    this.#selectTombstones = select(
+      'SELECT * FROM reversal_tombstone WHERE card_id = ? AND match_key = ? ORDER BY log_index',
+    );
     this.#selectTombstoneCards = select('SELECT DISTINCT card_id FROM reversal_tombstone LIMIT ?');
     this.#selectDue = select(
       "SELECT * FROM card_transaction WHERE state = 'held' AND hold_expires_at_ms <= ?" +
@@ -176,7 +181,7 @@ export class SqliteLedger implements LedgerState {
     this.#updateTransaction = database.prepare(
       'UPDATE card_transaction SET state = ?, held_minor = ?, posted_minor = ? WHERE log_index = ?',
     );
-    this.#insertTombstone = database.prepare('INSERT INTO reversal_tombstone VALUES (?, ?, ?, ?, ?)');
+    this.#insertTombstone = database.prepare('INSERT INTO reversal_tombstone VALUES (?, ?, ?, ?, ?, ?)');
   }
 
   cardById(card: CardId): CardRow | undefined {
@@ -211,8 +216,10 @@ export class SqliteLedger implements LedgerState {
     return this.#selectOpenByCode.all(card, authorizationCode).map(toTransaction);
   }
 
-  tombstones(card: CardId): readonly TombstoneRow[] {
-    return this.#selectTombstones.all(card).map(toTombstone);
+  tombstones(card: CardId, matchKeys: readonly string[]): readonly TombstoneRow[] {
+    return matchKeys
+      .flatMap((key) => this.#selectTombstones.all(card, key).map(toTombstone))
+      .sort((one, other) => one.index - other.index);
   }
 
   cardsWithTombstones(limit: number): readonly CardId[] {
@@ -294,6 +301,13 @@ export class SqliteLedger implements LedgerState {
   }
 
   addTombstone(row: TombstoneRow): void {
-    this.#insertTombstone?.run(row.index, row.card, row.link, row.terminal, JSON.stringify(row.tombstone));
+    this.#insertTombstone?.run(
+      row.index,
+      row.card,
+      row.matchKey,
+      row.link,
+      row.terminal,
+      JSON.stringify(row.tombstone),
+    );
   }
 }

@@ -63,6 +63,8 @@ export interface TransactionRow {
 export interface TombstoneRow {
   readonly index: number;
   readonly card: CardId;
+  /** What an original is looked up by: `tombstoneKey`. */
+  readonly matchKey: string;
   readonly link: string;
   readonly terminal: string;
   readonly tombstone: Tombstone;
@@ -78,7 +80,8 @@ export interface LedgerReader {
   transactionsByRrn(card: CardId, rrn: string): readonly TransactionRow[];
   /** Holds of the card that stand or have expired, with this DE 38. */
   holdsByAuthorizationCode(card: CardId, authorizationCode: string): readonly TransactionRow[];
-  tombstones(card: CardId): readonly TombstoneRow[];
+  /** Those of the card that stand under one of these keys (`tombstoneKey`). */
+  tombstones(card: CardId, matchKeys: readonly string[]): readonly TombstoneRow[];
   /** Cards that have any, up to `limit` of them. */
   cardsWithTombstones(limit: number): readonly CardId[];
   /** Standing holds that end at or before `at`, the earliest first. */
@@ -92,6 +95,18 @@ export interface LedgerState extends LedgerReader {
   addTransaction(row: TransactionRow): void;
   changeTransaction(row: TransactionRow): void;
   addTombstone(row: TombstoneRow): void;
+}
+
+/** Under what a tombstone is found again: the values that an original must repeat exactly. */
+export function tombstoneKey(tombstone: Tombstone, terminal: string): string {
+  switch (tombstone.by) {
+    case 'original-data':
+      return `original|${tombstone.mtiClass}|${tombstone.stan}|${tombstone.transmission}`;
+    case 'rrn':
+      return `rrn|${tombstone.rrn}|${terminal}`;
+    case 'stan':
+      return `stan|${tombstone.stan}|${tombstone.amount}|${terminal}`;
+  }
 }
 
 /** Whether the entry's DE 39 approves: 00, and 10 for a part. */
@@ -230,6 +245,7 @@ function applyReversal(state: LedgerState, index: number, entry: ReversalEntry):
     state.addTombstone({
       index,
       card: request.card,
+      matchKey: tombstoneKey(entry.tombstone, request.terminal),
       link: request.link,
       terminal: request.terminal,
       tombstone: entry.tombstone,

@@ -126,19 +126,21 @@ describe('when two rules are broken, the earlier in the table gives the code:', 
 });
 
 describe('a card', () => {
-  const cases: [name: string, expiryOnFile: string, asked: string, businessDate: string, code: string][] = [
-    ['is good on the last day of its month', '2602', '', '2026-02-28', '00'],
-    ['is expired on the first day after it', '2602', '', '2026-03-01', '54'],
-    ['is good with the expiry on file', '2812', '2812', '2026-03-01', '00'],
-    ['is refused with a later expiry than on file', '2812', '2901', '2026-03-01', '54'],
-    ['is refused with an earlier one that is not over', '2812', '2811', '2026-03-01', '54'],
-    ['is good over the turn of a year', '2612', '', '2026-12-31', '00'],
-    ['is expired after the turn of a year', '2612', '', '2027-01-01', '54'],
+  const cases: [name: string, expiryOnFile: string, asked: string, at: string, code: string][] = [
+    ['is good on the last day of its month', '2602', '', '2026-02-28T23:59:00Z', '00'],
+    ['is good as long as its month lasts anywhere', '2602', '', '2026-03-01T11:59:00Z', '00'],
+    ['is expired when it lasts nowhere', '2602', '', '2026-03-01T12:00:00Z', '54'],
+    ['is good with the expiry on file', '2812', '2812', '2026-03-01T12:00:00Z', '00'],
+    ['is refused with a later expiry than on file', '2812', '2901', '2026-03-01T12:00:00Z', '54'],
+    ['is refused with an earlier one that is not over', '2812', '2811', '2026-03-01T12:00:00Z', '54'],
+    ['is good over the turn of a year', '2612', '', '2027-01-01T11:59:00Z', '00'],
+    ['is expired after the turn of a year', '2612', '', '2027-01-01T12:00:00Z', '54'],
   ];
-  for (const [name, expiry, asked, businessDate, code] of cases) {
+  for (const [name, expiry, asked, at, code] of cases) {
     test(name, () => {
       const bench = new TestLedger([cardImport({ expiry })]);
-      assert.equal(bench.code({ expiry: asked, businessDate }), code);
+      bench.atMs = Date.parse(at);
+      assert.equal(bench.code({ expiry: asked, businessDate: at.slice(0, 10) }), code);
     });
   }
 });

@@ -9,6 +9,7 @@ import { decodeBody, encodeBody, type DecisionEntry, type EntryBody, type MtiCla
 import {
   applyToLedger,
   isApproval,
+  tombstoneKey,
   type CardRow,
   type LedgerReader,
   type TransactionRow,
@@ -217,6 +218,15 @@ class Traffic {
       const rows = this.#transactions();
       const cards = pans.map((number) => this.#reference.card(number).cardId);
       const codes = [...new Set(rows.map((row) => row.authorizationCode))];
+      const keys = [
+        ...new Set(
+          rows.flatMap(({ request: { mtiClass, stan, transmission, rrn, amount, terminal } }) => [
+            tombstoneKey({ by: 'original-data', mtiClass, stan, transmission, acquirer: '' }, terminal),
+            tombstoneKey({ by: 'rrn', rrn }, terminal),
+            tombstoneKey({ by: 'stan', stan, amount }, terminal),
+          ]),
+        ),
+      ];
       return {
         byId: cards.map((card) => reader.cardById(card)),
         byHash: pans.map((number) => reader.cardByPanHash(hashOf(number))),
@@ -225,7 +235,7 @@ class Traffic {
         byStan: cards.map((card) => stans.map((stan) => reader.transactionsByStan(card, stan))),
         byRrn: cards.map((card) => rrns.map((rrn) => reader.transactionsByRrn(card, rrn))),
         byCode: cards.map((card) => codes.map((code) => reader.holdsByAuthorizationCode(card, code))),
-        tombstones: cards.map((card) => reader.tombstones(card)),
+        tombstones: cards.map((card) => reader.tombstones(card, keys)),
       };
     };
     assert.deepEqual(everything(other), everything(ledger));

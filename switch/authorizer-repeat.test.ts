@@ -29,7 +29,7 @@ describe('a reversal that comes before its original', () => {
         assert.equal(bench.code({ ...original, ...change }), '00', JSON.stringify(Object.keys(change)));
       }
     });
-    test(`by ${form} lets an advice be recorded without moving money`, () => {
+    test(`by ${form} lets an advice be recorded; it moves money unless the reversal named this very advice`, () => {
       const bench = new TestLedger();
       const advice: Change = { ...original, mtiClass: '0220' };
       const named = namedBy(requestOf(advice));
@@ -38,7 +38,7 @@ describe('a reversal that comes before its original', () => {
         originalDataElements: reversal.originalDataElements === undefined ? undefined : named,
       });
       assert.equal(bench.code(advice), '00');
-      assert.equal(bench.money(), '0/0');
+      assert.equal(bench.money(), reversal.originalDataElements === undefined ? '0/5000' : '0/0');
     });
   }
   test('by STAN does not decline the purchase of another day', () => {
@@ -149,4 +149,21 @@ describe('a repeat', () => {
     bench.code(original);
     assert.equal(bench.code({ ...byRrn, mtiClass: '0400', repeat: true }), '25');
   });
+});
+
+test('reversals that match nothing leave one tombstone, when they are the same', () => {
+  const bench = new TestLedger();
+  for (let at = 0; at < 50; at++) bench.code({ ...byRrn, stan: String(1000 + at).padStart(6, '0') });
+  const { cardId } = bench.card();
+  assert.equal(bench.ledger.tombstones(cardId, ['rrn|606012000001|TERM0001']).length, 1);
+});
+
+test('no sum grows beyond what the store can hold: a request gets 61, an advice is recorded without effect', () => {
+  const bench = new TestLedger([cardImport({ limit: '9000000000000000000' })]);
+  for (let at = 0; at < 3; at++) {
+    bench.code({ ...original, mtiClass: '0220', stan: String(at + 1), rrn: String(at), amount: 1n << 59n });
+  }
+  assert.equal(bench.money(), `0/${1n << 60n}`);
+  assert.equal(bench.code({ ...original, stan: '000777', rrn: 'other' }), '61');
+  assert.equal(bench.money(), `0/${1n << 60n}`);
 });

@@ -7,6 +7,7 @@ import {
   usageDateOf,
   type CardRow,
   type LedgerReader,
+  tombstoneKey,
   type TombstoneRow,
   type TransactionRow,
 } from '../store/ledger.ts';
@@ -149,15 +150,24 @@ export const declineRules: readonly {
   {
     responseCode: '54',
     reason: 'card expired, or another expiry than on file',
-    applies: ({ card, request }) =>
+    applies: ({ card, request, context }) =>
       card !== undefined &&
-      (card.expiry < yearAndMonth(request.businessDate) || (request.expiry !== '' && request.expiry !== card.expiry)),
+      (card.expiry < monthThatIsOverNowhere(context.at) || (request.expiry !== '' && request.expiry !== card.expiry)),
   },
   { responseCode: '57', reason: 'currency of the card', applies: ({ billed, debit }) => debit && billed === undefined },
   {
     responseCode: '57',
     reason: 'currency of the card',
     applies: ({ billed, request }) => purposeOf(request.processingCode) === 'refund' && billed === undefined,
+  },
+  {
+    responseCode: '61',
+    reason: 'sums of the card',
+    applies: ({ card, billed, debit, request }) =>
+      card !== undefined &&
+      billed !== undefined &&
+      (debit || purposeOf(request.processingCode) === 'refund') &&
+      wouldOverflow(card, billed),
   },
   {
     responseCode: '61',
@@ -179,6 +189,17 @@ export const declineRules: readonly {
   },
 ];
 
+/**
+ * No sum of a card may come near what SQLite's integers hold: an entry that overflowed could be applied nowhere.
+ * Nobody's card gets there but by millions of the largest amounts.
+ */
+const largestSum = 1n << 60n;
+
+function wouldOverflow(card: CardRow, billed: bigint): boolean {
+  const posted = card.posted < 0n ? -card.posted : card.posted;
+  return posted + billed > largestSum || card.held + billed > largestSum || card.usageAmount + billed > largestSum;
+}
+
 /** Limit less holds and postings, plus credits. */
 export function openToBuy(card: CardRow): bigint {
   return card.limit - card.held - card.posted;
@@ -198,9 +219,13 @@ function usageOf(card: CardRow | undefined, request: SwitchRequest): { count: nu
   return sameDay ? { count: card.usageCount, amount: card.usageAmount } : none;
 }
 
-/** YYMM of a business date; years are of this century, as in DE 14. */
-function yearAndMonth(businessDate: string): string {
-  return businessDate.slice(2, 4) + businessDate.slice(5, 7);
+/**
+ * YYMM of the month that it is at the westernmost clocks (UTC-12): a card is valid to the end of its month where it is
+ * used, and the switch is told no time zone. Years are of this century, as in DE 14.
+ */
+function monthThatIsOverNowhere(atMs: number): string {
+  const date = new Date(atMs - 12 * 3_600_000).toISOString();
+  return date.slice(2, 4) + date.slice(5, 7);
 }
 
 function decideTransaction(
@@ -212,9 +237,7 @@ function decideTransaction(
   const advice = isAdvice(request);
   const purpose = purposeOf(request.processingCode);
   const billed = card === undefined ? undefined : billedAmount(request, card);
-  const reversedBefore =
-    card !== undefined &&
-    context.ledger.tombstones(card.cardId).some((row) => meetsTombstone(request, row, context.ledger));
+  const reversedBefore = card !== undefined && wasReversedBefore(request, card, context.ledger, advice);
   const nothing: DecisionEntry = {
     kind: 'decision',
     at: context.at,
@@ -235,7 +258,9 @@ function decideTransaction(
     // It has already happened: recorded and acknowledged whatever the rules say. It moves no money when it tells of
     // a decline, when it was reversed before it came, or when there is no card or no amount in its currency.
     const declinedThere = request.responseCode !== '' && !isApproval(request.responseCode);
-    if (card === undefined || billed === undefined || reversedBefore || declinedThere) return nothing;
+    if (card === undefined || billed === undefined || reversedBefore || declinedThere || wouldOverflow(card, billed)) {
+      return nothing;
+    }
     return { ...nothing, ...adviceEffects(request, card, billed, context) };
   }
 
@@ -340,7 +365,10 @@ function decideReversal(
   // Several fit: guessing would release somebody else's hold.
   if (live.length > 1) return entry;
   const settled = candidates.find((row) => row.state === 'reversed') ?? candidates[0];
-  if (settled === undefined) return { ...entry, tombstone: tombstoneOf(request) };
+  if (settled === undefined) {
+    const tombstone = tombstoneOf(request);
+    return standsAlready(request, tombstone, card, context.ledger) ? entry : { ...entry, tombstone };
+  }
   // The hold went into a completion: that is what has to be reversed.
   if (candidates.some((row) => row.state === 'completed')) return entry;
   return { ...entry, responseCode: '00', original: settled.index };
@@ -403,29 +431,44 @@ function tombstoneOf(request: SwitchRequest): Tombstone {
   return { by: 'stan', stan: request.stan, amount: request.amount.toString() };
 }
 
+/**
+ * Whether the request was reversed before it came. An advice tells what has happened, so only a reversal that names
+ * this very message (DE 90) takes its effect; an RRN or a STAN may be another's.
+ */
+function wasReversedBefore(request: SwitchRequest, card: CardRow, ledger: LedgerReader, advice: boolean): boolean {
+  const { mtiClass, stan, transmission, rrn, terminal } = request;
+  const forms: Tombstone[] = [{ by: 'original-data', mtiClass, stan, transmission, acquirer: '' }];
+  if (!advice && rrn !== '') forms.push({ by: 'rrn', rrn });
+  if (!advice) forms.push({ by: 'stan', stan, amount: request.amount.toString() });
+  const keys = forms.map((form) => tombstoneKey(form, terminal));
+  return ledger.tombstones(card.cardId, keys).some((row) => meetsTombstone(request, row, ledger));
+}
+
+/** What a tombstone's key does not say: link, terminal where both have one, institution, and the day for a STAN. */
 function meetsTombstone(request: SwitchRequest, row: TombstoneRow, ledger: LedgerReader): boolean {
   if (row.link !== request.link) return false;
-  const { tombstone } = row;
-  const sameTerminal = row.terminal === request.terminal;
-  switch (tombstone.by) {
+  switch (row.tombstone.by) {
     case 'original-data':
       return (
-        (row.terminal === '' || request.terminal === '' || sameTerminal) &&
-        tombstone.mtiClass === request.mtiClass &&
-        tombstone.stan === request.stan &&
-        tombstone.transmission === request.transmission &&
-        sameInstitution(request.acquirer, tombstone.acquirer)
+        (row.terminal === '' || request.terminal === '' || row.terminal === request.terminal) &&
+        sameInstitution(request.acquirer, row.tombstone.acquirer)
       );
     case 'rrn':
-      return sameTerminal && tombstone.rrn === request.rrn;
-    case 'stan': {
-      const reversedOn = ledger.transaction(row.index)?.request.businessDate ?? '';
-      return (
-        sameTerminal &&
-        tombstone.stan === request.stan &&
-        tombstone.amount === request.amount.toString() &&
-        nearDates(reversedOn, request.businessDate)
-      );
-    }
+      return true;
+    case 'stan':
+      return nearDates(ledger.transaction(row.index)?.request.businessDate ?? '', request.businessDate);
   }
+}
+
+/** Whether the same reversal has left its tombstone already: a second one would only make the card slower. */
+function standsAlready(request: SwitchRequest, tombstone: Tombstone, card: CardRow, ledger: LedgerReader): boolean {
+  return ledger
+    .tombstones(card.cardId, [tombstoneKey(tombstone, request.terminal)])
+    .some(
+      (row) =>
+        row.link === request.link &&
+        row.terminal === request.terminal &&
+        JSON.stringify(row.tombstone) === JSON.stringify(tombstone) &&
+        ledger.transaction(row.index)?.request.businessDate === request.businessDate,
+    );
 }

@@ -155,14 +155,12 @@ test(`${requests} mixed requests at all ports from 50 connections are each answe
   assert.ok(summary.clean);
   assert.equal(summary.answers, requests);
   assert.deepEqual(Object.keys(summary.byNode), ['n1', 'n2', 'n3', 'n4']);
-  assert.deepEqual(Object.keys(summary.byMti).filter((mti) => mti.endsWith('0')).sort(), [
-    '0100',
-    '0200',
-    '0220',
-    '0400',
-    '0420',
-    '0800',
-  ]);
+  assert.deepEqual(
+    Object.keys(summary.byMti)
+      .filter((mti) => mti.endsWith('0'))
+      .sort(),
+    ['0100', '0200', '0220', '0400', '0420', '0800'],
+  );
   assert.ok(summary.approved > requests / 2);
 
   const compared = await quadrant(place, ['compare']);

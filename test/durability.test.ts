@@ -73,7 +73,10 @@ test('when an owner is killed, its cards are answered 91 within the deadline at 
     decided.push({ request, answer });
   }
   await cluster.running.kill('n2', 'SIGKILL');
-  assert.match(cluster.printed.at(-1) ?? '', /^n2 ended \(SIGKILL\)\. Its cards are answered 91 until it is back: npx /);
+  assert.match(
+    cluster.printed.at(-1) ?? '',
+    /^n2 ended \(SIGKILL\)\. Its cards are answered 91 until it is back: npx /,
+  );
   await Promise.all(
     ['n1', 'n3', 'n4'].map(async (node) => {
       // The link's deadline is five seconds: an acquirer that waits a little longer sees no timeout.

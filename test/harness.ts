@@ -147,11 +147,10 @@ export function processesNaming(text: string): readonly number[] {
     .map(Number);
 }
 
-/** Resident memory of a process, in megabytes. */
-export function residentMegabytes(pid: number): number {
+/** Resident memory of a process, in megabytes; undefined when it does not run. */
+export function residentMegabytes(pid: number): number | undefined {
   const kilobytes = /^VmRSS:\s+([0-9]+) kB/m.exec(readProcess(String(pid), 'status'))?.[1];
-  if (kilobytes === undefined) throw new Error(`process ${pid} does not run`);
-  return Number(kilobytes) / 1024;
+  return kilobytes === undefined ? undefined : Number(kilobytes) / 1024;
 }
 
 function readProcess(pid: string, file: string): string {
@@ -168,7 +167,11 @@ export function until<T>(
   condition: () => T | undefined | Promise<T | undefined>,
   timeoutMs = 30_000,
 ): Promise<T> {
-  return waitFor(realClock, condition, { timeoutMs, everyMs: 20, onTimeout: () => new Error(`not so in time: ${what}`) });
+  return waitFor(realClock, condition, {
+    timeoutMs,
+    everyMs: 20,
+    onTimeout: () => new Error(`not so in time: ${what}`),
+  });
 }
 
 /** Waits until every node says that it serves every group. */

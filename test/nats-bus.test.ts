@@ -89,6 +89,9 @@ async function client(
     clock: realClock,
     pingMs: 500,
     reconnectMs: 50,
+    onFatal: (error: Error) => {
+      throw error;
+    },
     onStatus: (status, detail) => statuses.push(`${status} ${detail}`),
   });
   context.after(() => bus.close());
@@ -174,6 +177,9 @@ describe('the bus over NATS', () => {
       clock: realClock,
       pingMs: 500,
       reconnectMs: 10,
+    onFatal: (error: Error) => {
+      throw error;
+    },
       onStatus: () => undefined,
     };
     const unreachable = (error: unknown): boolean => error instanceof SwitchError && error.code === 'BROKER_UNREACHABLE';

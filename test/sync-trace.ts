@@ -32,7 +32,9 @@ export function parseTrace(trace: string): readonly Call[] {
       unfinished.set(thread, { name, text, beganAt: Number(at) });
       continue;
     }
-    const resumed = /^([0-9]+) +([0-9]+\.[0-9]+) <\.\.\. [a-z0-9_]+ resumed>(.*)\) += (-?[0-9]+).* <[0-9.]+>$/s.exec(line);
+    const resumed = /^([0-9]+) +([0-9]+\.[0-9]+) <\.\.\. [a-z0-9_]+ resumed>(.*)\) += (-?[0-9]+).* <[0-9.]+>$/s.exec(
+      line,
+    );
     if (resumed !== null) {
       const [, thread = '', at = '', rest = '', result = ''] = resumed;
       const before = unfinished.get(thread);

@@ -7,6 +7,7 @@ import { describeError, SwitchError } from '../../base/errors.ts';
 import type { GroupId, NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import { ReplayGuard } from '../../base/replay-guard.ts';
 import { Sealer } from '../../base/sealing.ts';
 import { voters, type Endpoint, type NodeSpecification, type Topology } from '../../base/topology.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
@@ -39,6 +40,8 @@ export interface NodeOptions {
 /** The link that every connection to a node's acquirer port belongs to in this release. */
 const onlyLink = 'acquirer';
 
+/** Answers to operators; the bus takes a little more. */
+const maximumAnswerBytes = 950_000;
 const tickMs = 25;
 const slowTickMs = 1000;
 const closeGraceMs = 3000;
@@ -60,6 +63,7 @@ export class QuadrantNode {
   readonly #groups: Groups;
   readonly #maintenance: Maintenance;
   readonly #sealer: Sealer | undefined;
+  readonly #guard: ReplayGuard;
   #edge: Edge | undefined;
   #forwarder: Forwarder | undefined;
   #calls: PeerCalls | undefined;
@@ -84,6 +88,7 @@ export class QuadrantNode {
         clock: options.clock,
         pingMs: options.topology.timings.brokerPingMs,
         reconnectMs: options.topology.timings.brokerReconnectMs,
+        onFatal: options.onFatal,
         onStatus: (status, detail) => {
           options.log.info({ status, detail }, 'broker connection');
         },
@@ -104,6 +109,7 @@ export class QuadrantNode {
     this.#specification = topology.nodes.find((node) => node.id === id);
     this.#lock = lock;
     this.#bus = bus;
+    this.#guard = new ReplayGuard(clock);
     this.#state = new NodeState(join(folder, 'consensus.db'));
     const { sealingKey, panHashKey, panCipherKey } = secrets;
     const isNode = this.#specification !== undefined;
@@ -204,6 +210,7 @@ export class QuadrantNode {
         'late-answers': this.#edge?.late ?? 0,
         'refused-forwards': this.#forwarder?.refused ?? 0,
         'damaged-datagrams': this.#groups.damaged,
+        'messages-too-large': this.#bus.tooLarge,
       },
     };
   }
@@ -285,6 +292,7 @@ export class QuadrantNode {
       self: id,
       sealer,
       clock,
+      random,
       send: (to, bytes) => {
         bus.send(to, 'call', bytes);
       },
@@ -336,13 +344,19 @@ export class QuadrantNode {
       clear === undefined
         ? errorReply(new SwitchError('CALL_INVALID', 'the call is not sealed with the key of this cluster'))
         : await this.#carryOut(clear);
-    const answer = Buffer.from(JSON.stringify(reply));
+    let answer = Buffer.from(JSON.stringify(reply));
+    if (answer.length > maximumAnswerBytes) {
+      const tooLarge = new SwitchError('CALL_INVALID', `the answer has ${answer.length} bytes: ask for less at a time`);
+      answer = Buffer.from(JSON.stringify(errorReply(tooLarge)));
+    }
     return this.#sealer?.seal(`admin ${id} ${operatorId}`, answer) ?? answer;
   }
 
   async #carryOut(bytes: Buffer): Promise<CallReply> {
     try {
-      const request = JSON.parse(bytes.toString('utf8')) as CallRequest;
+      const request = JSON.parse(bytes.toString('utf8')) as CallRequest & { readonly id: unknown; readonly at: unknown };
+      const refusal = this.#guard.refuse(request.id, request.at);
+      if (refusal !== undefined) throw new SwitchError('CALL_INVALID', refusal);
       if (request.method === 'status') return { kind: 'result', result: this.status() };
       if (request.method === 'compare.call') {
         return { kind: 'result', result: await this.#maintenance.compare(request.parameters) };

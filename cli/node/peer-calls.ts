@@ -1,6 +1,8 @@
 import type { Clock, Timer } from '../../base/clock.ts';
 import { describeError, SwitchError } from '../../base/errors.ts';
 import type { NodeId } from '../../base/identifiers.ts';
+import type { Random } from '../../base/random.ts';
+import { ReplayGuard } from '../../base/replay-guard.ts';
 import type { Sealer } from '../../base/sealing.ts';
 
 /** A call by name with JSON parameters, answered with JSON or an error that is made for people to read. */
@@ -20,13 +22,20 @@ export function errorReply(error: unknown): CallReply {
 }
 
 type Wire =
-  | { readonly kind: 'call'; readonly id: number; readonly request: CallRequest }
-  | { readonly kind: 'reply'; readonly id: number; readonly reply: CallReply };
+  | { readonly kind: 'call'; readonly id: string; readonly at: number; readonly request: CallRequest }
+  | { readonly kind: 'reply'; readonly id: string; readonly reply: CallReply };
+
+interface Waiting {
+  readonly to: NodeId;
+  readonly settle: (reply: CallReply | undefined) => void;
+  readonly timer: Timer;
+}
 
 export interface PeerCallsOptions {
   readonly self: NodeId;
   readonly sealer: Sealer;
   readonly clock: Clock;
+  readonly random: Random;
   readonly send: (to: NodeId, bytes: Buffer) => void;
   readonly serve: (from: NodeId, request: CallRequest) => Promise<CallReply>;
 }
@@ -37,18 +46,20 @@ export interface PeerCallsOptions {
  */
 export class PeerCalls {
   readonly #options: PeerCallsOptions;
-  readonly #waiting = new Map<
-    number,
-    { readonly settle: (reply: CallReply | undefined) => void; readonly timer: Timer }
-  >();
+  readonly #guard: ReplayGuard;
+  /** Makes the ids of this start different from those of any other. */
+  readonly #start: string;
+  readonly #waiting = new Map<string, Waiting>();
   #nextId = 1;
 
   constructor(options: PeerCallsOptions) {
     this.#options = options;
+    this.#guard = new ReplayGuard(options.clock);
+    this.#start = options.random.bytes(8).toString('hex');
   }
 
   async call(to: NodeId, request: CallRequest, timeoutMs: number): Promise<CallReply> {
-    const id = this.#nextId++;
+    const id = `${this.#start}.${this.#nextId++}`;
     const reply = await new Promise<CallReply | undefined>((resolve) => {
       const settle = (settled: CallReply | undefined): void => {
         this.#waiting.get(id)?.timer.cancel();
@@ -58,10 +69,10 @@ export class PeerCalls {
       const timer = this.#options.clock.after(timeoutMs, () => {
         settle(undefined);
       });
-      this.#waiting.set(id, { settle, timer });
-      this.#send(to, { kind: 'call', id, request });
+      this.#waiting.set(id, { to, settle, timer });
+      this.#send(to, { kind: 'call', id, at: this.#options.clock.wallMs(), request });
     });
-    return reply ?? errorReply(new SwitchError('NODE_UNREACHABLE', `${to} did not answer within ${timeoutMs} ms`));
+    return reply ?? errorReply(new SwitchError('NODE_UNREACHABLE', `${to} did not answer within ${Math.ceil(timeoutMs)} ms`));
   }
 
   receive(from: NodeId, bytes: Buffer): void {
@@ -70,9 +81,11 @@ export class PeerCalls {
     if (clear === undefined) return;
     const wire = JSON.parse(clear.toString('utf8')) as Wire;
     if (wire.kind === 'reply') {
-      this.#waiting.get(wire.id)?.settle(wire.reply);
+      const waiting = this.#waiting.get(wire.id);
+      if (waiting?.to === from) waiting.settle(wire.reply);
       return;
     }
+    if (this.#guard.refuse(wire.id, wire.at) !== undefined) return;
     void serve(from, wire.request).then((reply) => {
       this.#send(from, { kind: 'reply', id: wire.id, reply });
     });
