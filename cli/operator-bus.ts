@@ -61,7 +61,9 @@ export class OperatorBus {
 
   /** Calls one process. Throws NODE_UNREACHABLE, or the error that the process answered with. */
   async call(to: NodeId, method: string, parameters: unknown, timeoutMs = 10_000): Promise<unknown> {
-    const request = Buffer.from(JSON.stringify({ method, parameters, id: realRandom.bytes(16).toString('hex'), at: realClock.wallMs() }));
+    const request = Buffer.from(
+      JSON.stringify({ method, parameters, id: realRandom.bytes(16).toString('hex'), at: realClock.wallMs() }),
+    );
     const sealed = this.topology.witness?.id !== to;
     const payload = sealed ? this.#sealer.seal(`admin ${operatorId} ${to}`, request) : request;
     const bytes = await this.#request(`q.admin.${to}.${operatorId}`, payload, to, timeoutMs);

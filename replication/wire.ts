@@ -43,7 +43,13 @@ export function encodeGroupMessages(messages: readonly GroupMessage[]): Buffer {
       bodies.push(body);
       return [entry.term, body.length];
     });
-    return { group, ...message, previous: { index, term, hash }, entries, lastHash: message.entries.at(-1)?.hash ?? '' };
+    return {
+      group,
+      ...message,
+      previous: { index, term, hash },
+      entries,
+      lastHash: message.entries.at(-1)?.hash ?? '',
+    };
   });
   const header = Buffer.from(JSON.stringify({ version: wireVersion, messages: wire }));
   const prefix = Buffer.alloc(prefixBytes);

@@ -14,7 +14,8 @@ export interface FrameHandler {
 export interface AcquirerServerOptions {
   readonly endpoint: Endpoint;
   readonly clock: Clock;
-  readonly openSession: (remote: string) => FrameHandler;
+  /** `close` ends the connection at once. */
+  readonly openSession: (remote: string, close: (reason: string) => void) => FrameHandler;
   readonly maximumConnections: number;
   readonly maximumInFlight: number;
   readonly maximumFrameBytes: number;
@@ -133,7 +134,9 @@ export class AcquirerServer {
       socket,
       remote,
       deframer: new Deframer(length2, maximumFrameBytes),
-      session: openSession(remote),
+      session: openSession(remote, (reason) => {
+        this.#close(connection, reason);
+      }),
       inFlight: 0,
       outgoing: [],
       flushScheduled: false,

@@ -35,6 +35,7 @@ function network(code: string | undefined, mti = '0800'): Buffer {
 class Bench {
   readonly handled: IsoMessage[] = [];
   readonly oddities: string[] = [];
+  readonly closed: string[] = [];
   readonly respond: ((answer: IsoMessage) => void)[] = [];
   answering: 'at once' | 'later' = 'at once';
   readonly session = new Session({
@@ -46,6 +47,7 @@ class Bench {
       if (this.answering === 'later') this.respond.push(respond);
       else respond(buildRefusal(message, '00'));
     },
+    close: (reason) => this.closed.push(reason),
     onOddity: (kind, detail) => this.oddities.push(`${kind}: ${detail}`),
   });
 
@@ -273,4 +275,13 @@ test('every golden message gets an answer or is a response', () => {
     if (expectsAnswer(golden.mti)) assert.match(answer, new RegExp(`^${answerMti(golden.mti)} (00|12)$`), golden.name);
     else assert.equal(answer, 'nothing', golden.name);
   }
+});
+
+test('a connection that sends a hundred messages which cannot even be answered is closed', () => {
+  const bench = new Bench();
+  for (let count = 1; count <= 100; count++) {
+    assert.deepEqual(bench.closed, [], `after ${count - 1}`);
+    assert.equal(bench.receive(Buffer.from('0100')), 'nothing');
+  }
+  assert.deepEqual(bench.closed, ['100 unreadable messages']);
 });

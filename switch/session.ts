@@ -8,11 +8,16 @@ const signOn = '001';
 const signOff = '002';
 const echoTest = '301';
 
+/** A connection that has sent so many messages that cannot even be answered is no acquirer's. */
+const maximumUnreadable = 100;
+
 export interface SessionOptions {
   readonly link: string;
   readonly spec: MessageSpec;
   /** Brings a message of an owner's class to its decision; calls back exactly once. */
   readonly handle: (message: IsoMessage, link: string, respond: (answer: IsoMessage) => void) => void;
+  /** Ends the connection: what comes is no ISO 8583. */
+  readonly close: (reason: string) => void;
   /** Something worth a look that gets no answer or a format error; never with field contents. */
   readonly onOddity: (kind: Oddity, detail: string) => void;
 }
@@ -27,6 +32,7 @@ export type Oddity = 'unreadable' | 'format-error' | 'unmatched' | 'unpackable-a
 export class Session {
   readonly #options: SessionOptions;
   #signedOff = false;
+  #unreadable = 0;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -42,6 +48,8 @@ export class Session {
       if (readable.mti === undefined || !expectsAnswer(readable.mti) || !readable.fields.has(11)) {
         onOddity('unreadable', detail);
         send(undefined);
+        this.#unreadable += 1;
+        if (this.#unreadable >= maximumUnreadable) this.#options.close(`${this.#unreadable} unreadable messages`);
         return;
       }
       onOddity('format-error', detail);

@@ -3,13 +3,15 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 
 import { SwitchError } from '../../base/errors.ts';
+import type { NodeId } from '../../base/identifiers.ts';
 import { changesOf, loadConfigurationFile, validateConfiguration } from '../../config-db/configuration.ts';
 import { explanationText, type Explanation } from '../../config-db/explain.ts';
 import { readRuleSetFile } from '../../config-db/rewrite.ts';
 import { encodeConfigurationChange, formatProblem } from '../../config-db/rows.ts';
 import { systemErrorCode, UsageError } from '../acquirer/usage.ts';
 import { exitCode, formatTable, nodeOf, operatorName, reachableNode, type CommandContext } from '../context.ts';
-import type { ListedRow } from '../node/operations.ts';
+import { maximumEntryBytes } from '../node/configuration-desk.ts';
+import type { ListedPage, ListedRow } from '../node/operations.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { confirm, readCardNumber } from './asking.ts';
@@ -31,6 +33,14 @@ export async function loadConfiguration(
   const problems = validateConfiguration(configuration, bus.topology);
   if (problems.length > 0) throw new SwitchError('CONFIGURATION_REFUSED', problems.map(formatProblem).join('; '));
   const changes = changesOf(configuration).map(encodeConfigurationChange);
+  const bytes = changes.reduce((sum, change) => sum + change.length, 0);
+  if (bytes > maximumEntryBytes) {
+    throw new SwitchError(
+      'CONFIGURATION_REFUSED',
+      `${files.configuration} makes a change of ${bytes} bytes; at most ${maximumEntryBytes} can be entered as one`,
+      { hint: 'Nothing was changed. Enter it in parts: the first with all groups, each later one with more ranges.' },
+    );
+  }
   return (await bus.call(nodeOf(bus.topology, node), 'configuration.enter', { by: operatorName(), changes })) as number;
 }
 
@@ -97,6 +107,17 @@ export function registerConfig(program: Command, run: RunCommand): void {
     );
 }
 
+/** Every row as the node holds it, page by page. */
+async function listRows(bus: OperatorBus, node: NodeId): Promise<readonly ListedRow[]> {
+  const rows: ListedRow[] = [];
+  for (let next: number | undefined = 0; next !== undefined;) {
+    const page = (await bus.call(node, 'configuration.list', { from: next })) as ListedPage;
+    rows.push(...page.rows);
+    next = page.next;
+  }
+  return rows;
+}
+
 async function listConfiguration(
   context: CommandContext,
   options: { readonly node?: string; readonly allNodes?: boolean; readonly table?: string; readonly json?: boolean },
@@ -106,7 +127,7 @@ async function listConfiguration(
       options.allNodes === true ? bus.topology.nodes.map((node) => node.id) : [await reachableNode(bus, options.node)];
     return Promise.all(
       nodes.map(async (node) => {
-        const rows = (await bus.call(node, 'configuration.list', {})) as ListedRow[];
+        const rows = await listRows(bus, node);
         return { node, rows: rows.filter((row) => options.table === undefined || row.table === options.table) };
       }),
     );

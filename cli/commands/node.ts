@@ -23,7 +23,9 @@ async function startNode(context: CommandContext, id: string): Promise<number> {
   if (self === undefined) throw new UsageError(`there is no node or witness "${id}"; nodes.yaml has ${ids.join(', ')}`);
   const dataFolder = resolve(context.dataFolder);
   const folder = join(dataFolder, id);
-  mkdirSync(folder, { recursive: true });
+  // Files of a node are nobody else's business, whatever the shell's own mask is.
+  process.umask(0o077);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
   const log = createLogger({ process: id, level: logLevel(process.env), destination: join(folder, 'node.log') });
   const supervised = process.env['QUADRANT_SUPERVISED'] === '1';
   try {

@@ -173,7 +173,9 @@ export function registerStatus(program: Command, run: RunCommand): void {
         if (options.json === true) context.printJson(status);
         else context.print(formatStatus(status));
         const processes = [...status.nodes, ...(status.witness === undefined ? [] : [status.witness])];
-        return processes.some((each) => each.state === 'unreachable') ? exitCode.unreachable : exitCode.good;
+        const away = [...processes, ...status.brokers].some((each) => each.state === 'unreachable');
+        if (away) return exitCode.unreachable;
+        return status.problems.length > 0 ? exitCode.failed : exitCode.good;
       }),
     );
 }

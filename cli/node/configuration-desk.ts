@@ -48,7 +48,8 @@ export class ConfigurationDesk {
     // A change of an earlier term may still be on its way into the fold: it counts too.
     await this.#whenApplied(hosted.replica.log.last.index);
     const before = readConfiguration(hosted.reader.database);
-    const real = changes.filter((change) => changesSomething(before, change));
+    const known = new Map(configurationTables.map((table) => [table, rowsByKey(before, table)]));
+    const real = changes.filter((change) => changesSomething(known.get(change.table) ?? new Map(), change));
     if (real.length === 0) return 0;
     refuseMoves(before, real);
     const after = applyChanges(before, real);
@@ -63,6 +64,12 @@ export class ConfigurationDesk {
       origin,
       changes: real.map((change) => JSON.parse(encodeConfigurationChange(change)) as ConfigurationRowChange),
     });
+    if (body.length > maximumEntryBytes) {
+      throw new SwitchError(
+        'CONFIGURATION_REFUSED',
+        `the change has ${body.length} bytes; at most ${maximumEntryBytes} can be entered as one: load it in parts`,
+      );
+    }
     const index = hosted.replica.propose([body]);
     if (index === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
     await this.#whenApplied(index);
@@ -98,15 +105,19 @@ function rowsByKey(configuration: Configuration, table: ConfigurationTable): Map
   );
 }
 
-function changesSomething(before: Configuration, change: ConfigurationChange): boolean {
+function changesSomething(rows: ReadonlyMap<string, Record<string, unknown>>, change: ConfigurationChange): boolean {
   const content = change.operation === 'put' ? toSqlRow(change.row) : toSqlRow(change.key as never);
-  const known = rowsByKey(before, change.table).get(keyOf(change.table, content));
+  const known = rows.get(keyOf(change.table, content));
   if (change.operation === 'delete') return known !== undefined;
   return known === undefined || Object.entries(content).some(([column, value]) => known[column] !== value);
 }
 
+/** An entry has to fit one message of the bus, with room for everything else in it. */
+export const maximumEntryBytes = 600_000;
+
 /** Cards do not move between groups or owners in this release: that needs the hand-over of R12. */
 function refuseMoves(before: Configuration, changes: readonly ConfigurationChange[]): void {
+  const ranges = new Map(before.pan_range.map((row) => [row.prefix, row]));
   const problems = changes.flatMap((change) => {
     if (change.table === 'failover_map') {
       const group = change.operation === 'put' ? change.row.group_id : change.key.group_id;
@@ -116,9 +127,8 @@ function refuseMoves(before: Configuration, changes: readonly ConfigurationChang
     }
     if (change.table !== 'pan_range' || before.pan_range.length === 0) return [];
     const prefix = change.operation === 'put' ? change.row.prefix : change.key.prefix;
-    const known = before.pan_range.find((row) => row.prefix === prefix);
     if (change.operation === 'delete') return [`pan_range "${prefix}": a range cannot be deleted yet`];
-    const around = known ?? longestAround(before, prefix);
+    const around = longestAround(ranges, prefix);
     return around !== undefined && around.group_id !== change.row.group_id
       ? [
           `pan_range "${prefix}": its cards are group ${around.group_id}'s and cannot be moved to ${change.row.group_id} yet`,
@@ -128,10 +138,13 @@ function refuseMoves(before: Configuration, changes: readonly ConfigurationChang
   if (problems.length > 0) throw new SwitchError('CONFIGURATION_REFUSED', problems.join('; '));
 }
 
-function longestAround(before: Configuration, prefix: string): { readonly group_id: string } | undefined {
-  return before.pan_range
-    .filter((row) => row.prefix !== '' && prefix.startsWith(row.prefix))
-    .sort((one, other) => other.prefix.length - one.prefix.length)[0];
+/** The range whose cards a new range would take over: itself, or the longest prefix of its prefix. */
+function longestAround<Row>(ranges: ReadonlyMap<string, Row>, prefix: string): Row | undefined {
+  for (let length = prefix.length; length > 0; length--) {
+    const row = ranges.get(prefix.slice(0, length));
+    if (row !== undefined) return row;
+  }
+  return undefined;
 }
 
 function applyChanges(before: Configuration, changes: readonly ConfigurationChange[]): Configuration {

@@ -67,6 +67,7 @@ export class Groups {
   #flushScheduled = false;
   #configuration: ConfigurationView | undefined;
   #configurationReader: GroupReader | undefined;
+  #configurationFault: string | undefined;
   #damaged = 0;
 
   constructor(options: GroupsOptions, writer: ThreadWriter) {
@@ -77,6 +78,11 @@ export class Groups {
 
   get configuration(): ConfigurationView | undefined {
     return this.#configuration;
+  }
+
+  /** Why the configuration in this node's file cannot be read, or undefined. */
+  get configurationFault(): string | undefined {
+    return this.#configurationFault;
   }
 
   get hosted(): ReadonlyMap<GroupId, HostedGroup> {
@@ -165,7 +171,7 @@ export class Groups {
     const isCardGroup = group !== configGroup && cardKeys !== undefined;
     if (group === configGroup && cardKeys !== undefined) {
       this.#configurationReader = reader;
-      this.#configuration = readConfigurationView(reader.database);
+      this.#readConfiguration(reader);
     }
     const replica = new Replica({
       group,
@@ -243,10 +249,21 @@ export class Groups {
 
   #reloadConfiguration(): void {
     if (this.#configurationReader === undefined) return;
-    this.#configuration = readConfigurationView(this.#configurationReader.database);
+    this.#readConfiguration(this.#configurationReader);
     this.#openConfigured().catch((error: unknown) => {
       this.#options.log.error(`cannot open a configured group: ${describeError(error)}`);
     });
+  }
+
+  /** Rows that somebody has changed by hand may make no sense: the last good view stays at work, and `status` tells. */
+  #readConfiguration(reader: GroupReader): void {
+    try {
+      this.#configuration = readConfigurationView(reader.database);
+      this.#configurationFault = undefined;
+    } catch (error) {
+      this.#configurationFault = describeError(error);
+      this.#options.log.error({ reason: this.#configurationFault }, 'the configuration cannot be read: compare it');
+    }
   }
 
   #mustHost(group: GroupId): HostedGroup {

@@ -42,10 +42,14 @@ const onlyLink = 'acquirer';
 
 /** Answers to operators; the bus takes a little more. */
 const maximumAnswerBytes = 950_000;
+/** Log lines a second about what acquirers send. */
+const remarksPerSecond = 20;
 const tickMs = 25;
 const slowTickMs = 1000;
 const closeGraceMs = 3000;
 const expiriesPerEntry = 500;
+/** Each second, for each group: more than a group can approve. */
+const expiriesPerTick = 10_000;
 /** A leader that was not heard for this long counts as away in `status`. */
 const awayMs = 2000;
 
@@ -71,14 +75,16 @@ export class QuadrantNode {
   #server: AcquirerServer | undefined;
   #ticks: Timer[] = [];
   #stopped = false;
+  #remarks = 0;
   readonly #counters = { unreadable: 0, 'format-error': 0, unmatched: 0, 'unpackable-answer': 0, closed: 0 };
 
   /** Starts the process and resolves when it serves. Throws SwitchErrors; nothing is left running then. */
   static async start(options: NodeOptions): Promise<QuadrantNode> {
     const folder = join(options.dataFolder, options.id);
-    mkdirSync(folder, { recursive: true });
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
     const lock = acquireFolderLock(folder, `quadrant node start ${options.id}`);
     let bus: NatsBus | undefined;
+    let node: QuadrantNode | undefined;
     try {
       const secrets = readSecrets(options.dataFolder, options.id);
       bus = await connectNatsBus({
@@ -93,10 +99,12 @@ export class QuadrantNode {
           options.log.info({ status, detail }, 'broker connection');
         },
       });
-      const node = new QuadrantNode(options, folder, lock, bus, secrets);
+      node = new QuadrantNode(options, folder, lock, bus, secrets);
       await node.#begin(folder);
       return node;
     } catch (error) {
+      // Its threads would keep the process alive.
+      await node?.stop();
       await bus?.close();
       lock.release();
       throw error;
@@ -189,7 +197,9 @@ export class QuadrantNode {
         : [`group ${group.name}: its owner ${group.leader} is away; its cards get 91`];
     });
     const configured = this.#groups.configuration !== undefined || this.#specification === undefined;
-    if (!configured) reasons.push('no configuration has been entered yet');
+    const fault = this.#groups.configurationFault;
+    if (fault !== undefined) reasons.push(`this copy of the configuration cannot be read (${fault}): compare it`);
+    else if (!configured) reasons.push('no configuration has been entered yet');
     if (!this.#bus.connected) reasons.push('no broker can be reached');
     return {
       id,
@@ -243,6 +253,7 @@ export class QuadrantNode {
       this.#edge?.tick();
     });
     this.#every(slowTickMs, () => {
+      this.#endOfSecond();
       this.#server?.tick();
       this.#expireHolds();
       this.#checkpoint();
@@ -252,7 +263,7 @@ export class QuadrantNode {
   }
 
   #buildEdge(specification: NodeSpecification, sealer: Sealer, cardKeys: CardKeys): void {
-    const { id, topology, clock, random, log } = this.#options;
+    const { id, topology, clock, random } = this.#options;
     const bus = this.#bus;
     const groups = this.#groups;
     const forwarder = new Forwarder({
@@ -305,8 +316,9 @@ export class QuadrantNode {
     this.#server = new AcquirerServer({
       endpoint: specification.acquirer,
       clock,
-      openSession: (remote) =>
+      openSession: (remote, close) =>
         new Session({
+          close,
           link: onlyLink,
           spec: iso87Ascii,
           handle: (message, link, respond) => {
@@ -314,7 +326,7 @@ export class QuadrantNode {
           },
           onOddity: (kind, detail) => {
             this.#counters[kind] += 1;
-            log.warn({ remote, kind, detail }, 'message of an acquirer');
+            this.#remark({ remote, kind, detail }, 'message of an acquirer');
           },
         }),
       maximumConnections: topology.limits.acquirerConnections,
@@ -324,9 +336,21 @@ export class QuadrantNode {
       slowReaderMs: topology.timings.slowReaderMs,
       onClosed: (remote, reason) => {
         this.#counters.closed += 1;
-        log.warn({ remote, reason }, 'connection of an acquirer closed');
+        this.#remark({ remote, reason }, 'connection of an acquirer closed');
       },
     });
+  }
+
+  /** What acquirers can provoke is logged so many times a second, and counted beyond that. */
+  #remark(details: object, message: string): void {
+    this.#remarks += 1;
+    if (this.#remarks <= remarksPerSecond) this.#options.log.warn(details, message);
+  }
+
+  #endOfSecond(): void {
+    const unlogged = this.#remarks - remarksPerSecond;
+    if (unlogged > 0) this.#options.log.warn({ unlogged }, 'more messages and connections of acquirers like these');
+    this.#remarks = 0;
   }
 
   #receive(from: NodeId, channel: string, bytes: Buffer): void {
@@ -354,7 +378,10 @@ export class QuadrantNode {
 
   async #carryOut(bytes: Buffer): Promise<CallReply> {
     try {
-      const request = JSON.parse(bytes.toString('utf8')) as CallRequest & { readonly id: unknown; readonly at: unknown };
+      const request = JSON.parse(bytes.toString('utf8')) as CallRequest & {
+        readonly id: unknown;
+        readonly at: unknown;
+      };
       const refusal = this.#guard.refuse(request.id, request.at);
       if (refusal !== undefined) throw new SwitchError('CALL_INVALID', refusal);
       if (request.method === 'status') return { kind: 'result', result: this.status() };
@@ -391,8 +418,10 @@ export class QuadrantNode {
     const at = this.#options.clock.wallMs();
     for (const { owner } of this.#groups.hosted.values()) {
       if (owner?.ready !== true) continue;
-      const due = owner.ledger.holdsDue(at, expiriesPerEntry);
-      if (due.length > 0) owner.append({ kind: 'expiry', at, holds: due.map((row) => row.index) });
+      const due = owner.ledger.holdsDue(at, expiriesPerTick).map((row) => row.index);
+      for (let from = 0; from < due.length; from += expiriesPerEntry) {
+        owner.append({ kind: 'expiry', at, holds: due.slice(from, from + expiriesPerEntry) });
+      }
     }
   }
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
 import { delay } from '../../base/clock.ts';
-import { SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
+import { describeError, SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
 import { configGroup, groupId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { maximumAmount } from '../../base/money.ts';
 import { Pan } from '../../base/pan.ts';
@@ -61,7 +61,7 @@ const cardInput = z.strictObject({
 });
 
 const schemas = {
-  'configuration.list': z.strictObject({}),
+  'configuration.list': z.strictObject({ from: z.int().min(0) }),
   'configuration.explain': z.strictObject({ pan }),
   'configuration.enter': z.strictObject({ by, changes: z.array(z.string().max(200_000)).max(10_000) }),
   'configuration.lead': z.strictObject({ by, origin: z.string(), changes: z.array(z.string()) }),
@@ -89,6 +89,15 @@ export interface ListedRow {
   readonly row: Readonly<Record<string, string | number | null>>;
   readonly derived: Readonly<Record<string, string | number | null>> | undefined;
 }
+
+/** A page of `configuration.list`; `next` is where the following one begins. */
+export interface ListedPage {
+  readonly rows: readonly ListedRow[];
+  readonly next: number | undefined;
+}
+
+/** Rows of a page: with the longest rule set among them they fit one answer. */
+const rowsPerPage = 500;
 
 export interface LedgerCard {
   readonly found: boolean;
@@ -137,7 +146,7 @@ export class Operations {
   async #dispatch(request: CallRequest): Promise<unknown> {
     switch (request.method) {
       case 'configuration.list':
-        return this.#list();
+        return this.#list(parse('configuration.list', request).from);
       case 'configuration.explain':
         return this.#explain(parse('configuration.explain', request).pan);
       case 'configuration.enter': {
@@ -178,11 +187,11 @@ export class Operations {
     }
   }
 
-  #list(): ListedRow[] {
+  #list(from: number): ListedPage {
     const { database } = this.#hosted(configGroup).reader;
     const configuration = readConfiguration(database);
     const derived = new Map(readDerivedRows(database).map((row) => [`${row.table} ${row.key}`, row.columns]));
-    return configurationTables.flatMap((table) =>
+    const all = configurationTables.flatMap((table) =>
       configuration[table].map((row) => {
         const values = Object.fromEntries(
           Object.entries(toSqlRow(row)).map(([column, value]) => [column, plain(value)]),
@@ -191,6 +200,8 @@ export class Operations {
         return { table, row: values, derived: derived.get(`${table} ${key ?? ''}`) };
       }),
     );
+    const next = from + rowsPerPage;
+    return { rows: all.slice(from, next), next: next < all.length ? next : undefined };
   }
 
   #explain(number: Pan): Explanation {
@@ -246,10 +257,16 @@ export class Operations {
     await Promise.all(
       [...byGroup].map(async ([group, inputs]) => {
         const parameters = { by: who, group, cards: inputs.map(({ input }) => input) };
-        const entered = (await this.#atOwner(group, 'cards.enter', parameters)) as readonly CardInputResult[];
-        inputs.forEach(({ position }, at) => {
-          results.set(position, { result: entered[at] ?? 'failed' });
-        });
+        try {
+          const entered = (await this.#atOwner(group, 'cards.enter', parameters)) as readonly CardInputResult[];
+          inputs.forEach(({ position }, at) => {
+            results.set(position, { result: entered[at] ?? 'failed' });
+          });
+        } catch (error) {
+          // The other owners' cards of the batch are entered all the same; these lines say why they are not.
+          const reason = `not entered: ${describeError(error)}`;
+          for (const { position } of inputs) results.set(position, { result: 'failed', reason });
+        }
       }),
     );
     return cards.map((_card, position) => results.get(position) ?? { result: 'failed', reason: 'no result' });

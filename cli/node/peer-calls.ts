@@ -72,7 +72,9 @@ export class PeerCalls {
       this.#waiting.set(id, { to, settle, timer });
       this.#send(to, { kind: 'call', id, at: this.#options.clock.wallMs(), request });
     });
-    return reply ?? errorReply(new SwitchError('NODE_UNREACHABLE', `${to} did not answer within ${Math.ceil(timeoutMs)} ms`));
+    return (
+      reply ?? errorReply(new SwitchError('NODE_UNREACHABLE', `${to} did not answer within ${Math.ceil(timeoutMs)} ms`))
+    );
   }
 
   receive(from: NodeId, bytes: Buffer): void {
