@@ -27,6 +27,12 @@ function takeClusterFlags(args: readonly string[]): {
   return { rest, config: taken['config'], data: taken['data'] };
 }
 
+// Whoever reads our output may have had enough of it (`| head`).
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+
 const { rest, config, data } = takeClusterFlags(process.argv.slice(2));
 const context = createContext(
   config ?? process.env['QUADRANT_CONFIG'] ?? 'nodes.yaml',
