@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
 
 import type { Random } from './random.ts';
 
@@ -19,9 +19,9 @@ const rememberedSalts = 256;
 export class Sealer {
   readonly #clusterKey: Buffer;
   readonly #salt: Buffer;
-  readonly #key: Buffer;
+  readonly #key: KeyObject;
   #counter = 0n;
-  readonly #keysBySalt = new Map<string, Buffer>();
+  readonly #keysBySalt = new Map<string, KeyObject>();
 
   constructor(clusterKey: Buffer, random: Random) {
     if (clusterKey.length !== 32) throw new RangeError('a sealing key has 32 bytes');
@@ -58,7 +58,7 @@ export class Sealer {
     }
   }
 
-  #keyOf(salt: Buffer): Buffer {
+  #keyOf(salt: Buffer): KeyObject {
     const name = salt.toString('latin1');
     const known = this.#keysBySalt.get(name);
     if (known !== undefined) return known;
@@ -69,8 +69,9 @@ export class Sealer {
   }
 }
 
-function derive(clusterKey: Buffer, salt: Buffer): Buffer {
-  return Buffer.from(hkdfSync('sha256', clusterKey, salt, 'quadrant sealing 1', 32));
+/** As a KeyObject: with bytes for a key, Node 24 takes four times as long for each message. */
+function derive(clusterKey: Buffer, salt: Buffer): KeyObject {
+  return createSecretKey(Buffer.from(hkdfSync('sha256', clusterKey, salt, 'quadrant sealing 1', 32)));
 }
 
 /** GCM's 12-byte nonce: four zero bytes and the counter. */

@@ -37,8 +37,9 @@ export interface ReplicaListener {
 
 type Append = NonNullable<Ready['write']>;
 
-/** Committed entries wait this long for an append to be applied with, before they are applied on their own. */
+/** Committed entries are applied at the latest this long after the last ones, or when so many have gathered. */
 const applyDelayMs = 50;
+const applyBatch = 512;
 
 /**
  * Drives one group's consensus: carries its outputs to disk and peers in the order that `raft.ts` asks for, and
@@ -53,6 +54,8 @@ export class Replica {
   #applied: number;
   #applyRequested: number;
   #applyTimer: Timer | undefined;
+  /** When apply was last asked for. */
+  #appliedMs: number;
   #writing = false;
   #flushScheduled = false;
   #reported = { commit: 0, durable: 0, leading: false, term: 0 };
@@ -65,6 +68,7 @@ export class Replica {
     this.#tail = new LogTail(options.source);
     this.#applied = options.applied;
     this.#applyRequested = options.applied;
+    this.#appliedMs = options.clock.monotonicMs();
     this.raft = new Raft({ ...options, log: this.#tail });
   }
 
@@ -155,20 +159,32 @@ export class Replica {
     this.#report(listener);
   }
 
-  /** One transaction at a time is under way for a group; what gathers meanwhile goes into the next one together. */
+  /**
+   * One transaction at a time is under way for a group; what gathers meanwhile goes into the next one together. An
+   * append alone touches a page or two and is what answers wait for; applying touches a dozen, and many entries share
+   * them, so it is left until enough has gathered or some time has passed.
+   */
   #write(commit: number): void {
     if (this.#writing) return;
     const appends = this.#waiting;
-    if (appends.length === 0 && commit > this.#applyRequested) {
-      this.#applyTimer ??= this.#options.clock.after(applyDelayMs, () => {
-        this.#applyTimer = undefined;
-        if (!this.#writing && this.raft.commit > this.#applyRequested) this.#submit([], this.raft.commit);
-      });
+    const nowMs = this.#options.clock.monotonicMs();
+    const behind = commit - this.#applyRequested;
+    const due = behind >= applyBatch || (behind > 0 && nowMs - this.#appliedMs >= applyDelayMs);
+    if (appends.length === 0 && !due) {
+      if (behind > 0) this.#applyLater();
       return;
     }
-    if (appends.length === 0) return;
     this.#waiting = [];
-    this.#submit(appends, commit);
+    if (due) this.#appliedMs = nowMs;
+    else if (behind > 0) this.#applyLater();
+    this.#submit(appends, due ? commit : this.#applyRequested);
+  }
+
+  #applyLater(): void {
+    this.#applyTimer ??= this.#options.clock.after(applyDelayMs, () => {
+      this.#applyTimer = undefined;
+      if (!this.#stopped) this.#write(this.raft.commit);
+    });
   }
 
   #submit(appends: readonly Append[], applyThrough: number): void {

@@ -1,6 +1,9 @@
 import type { Command } from 'commander';
 
+import { waitFor } from '../../base/clock.ts';
+import { SwitchError } from '../../base/errors.ts';
 import type { NodeId } from '../../base/identifiers.ts';
+import { realClock } from '../../base/real.ts';
 import { readAcquirerCards, type AcquirerCard } from '../acquirer/cards.ts';
 import { readJournal } from '../acquirer/journal.ts';
 import { AcquirerBooks, type Approval, type ExpectedBalance } from '../acquirer/recompute.ts';
@@ -34,6 +37,7 @@ export async function verifyNode(
   approvals: readonly Approval[],
   balances: ReadonlyMap<number, ExpectedBalance>,
 ): Promise<NodeVerification> {
+  await waitUntilApplied(bus, node);
   const found = new Map<string, LedgerTransaction[]>();
   for (const keys of chunks(approvals.map((approval) => approval.key))) {
     const rows = (await bus.call(node, 'ledger.transactions', { keys })) as LedgerTransaction[];
@@ -77,6 +81,24 @@ export async function verifyNode(
     uncertain,
     wrongBalances,
   };
+}
+
+/** The node's folds may be a moment behind what was answered: waits until they hold all that is committed by now. */
+async function waitUntilApplied(bus: OperatorBus, node: NodeId): Promise<void> {
+  const statuses = await Promise.all(bus.topology.nodes.map(({ id }) => bus.status(id)));
+  const commits = statuses.flatMap((status) => (status?.groups ?? []).map(({ name, commit }) => ({ name, commit })));
+  await waitFor(
+    realClock,
+    async () => {
+      const groups = (await bus.status(node))?.groups ?? [];
+      const applied = new Map(groups.map((group) => [group.name, group.applied]));
+      return commits.every(({ name, commit }) => (applied.get(name) ?? 0) >= commit) || undefined;
+    },
+    {
+      timeoutMs: 30_000,
+      onTimeout: () => new SwitchError('NODE_UNREACHABLE', `${node} is behind and does not catch up`),
+    },
+  );
 }
 
 function agrees(approval: Approval, row: LedgerTransaction | undefined): boolean {
