@@ -159,7 +159,7 @@ describe('the order in which a replica carries things out', () => {
     );
   });
 
-  test('committed entries are applied with the next append, and without one a little later', () => {
+  test('committed entries are applied some time after the last ones, with what is appended then or alone', () => {
     const follower = new Bench(n2);
     const entries = logOf(3);
     follower.append(entries.slice(0, 1), 0, 0);
@@ -169,7 +169,7 @@ describe('the order in which a replica carries things out', () => {
     follower.clock.runSoon();
     assert.deepEqual(
       follower.submitted.map(({ applyThrough }) => applyThrough),
-      [1],
+      [0],
     );
     follower.write();
     follower.append(entries, 3, 3);
@@ -183,6 +183,16 @@ describe('the order in which a replica carries things out', () => {
     follower.write();
     assert.equal(follower.replica.applied, 3);
     assert.equal(follower.clock.timers, 0);
+    follower.clock.advance(100);
+    follower.append(logOf(4), 3, 4);
+    follower.clock.runSoon();
+    follower.write();
+    follower.append(logOf(5), 4, 5);
+    follower.clock.runSoon();
+    assert.deepEqual(
+      follower.submitted.map(({ entries: appended, applyThrough }) => [appended.length, applyThrough]),
+      [[1, 4]],
+    );
   });
 
   test('a commit that comes during a write, and is due before that ends, is applied all the same', () => {

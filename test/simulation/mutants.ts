@@ -96,7 +96,11 @@ export const mutants: readonly Mutant[] = [
     name: 'what is appended is applied before it is committed',
     foundBy: 1,
     edits: [
-      { file: replica, from: 'this.#submit(appends, commit);', to: 'this.#submit(appends, this.#tail.last.index);' },
+      {
+        file: replica,
+        from: 'this.#submit(appends, due ? commit : this.#applyRequested);',
+        to: 'this.#submit(appends, this.#tail.last.index);',
+      },
     ],
   },
   {
