@@ -127,6 +127,9 @@ export async function runProgram(
 ): Promise<CommandResult> {
   mkdirSync(folder, { recursive: true });
   const child = spawn(program, args, { cwd: folder, stdio: 'pipe' });
+  // Should the tests end before it does.
+  const end = (): void => void child.kill('SIGKILL');
+  process.once('exit', end);
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
@@ -134,6 +137,7 @@ export async function runProgram(
   // A program that ends without reading its input is no failure.
   child.stdin.on('error', () => undefined).end(input);
   const [code] = (await once(child, 'close')) as [number | null];
+  process.off('exit', end);
   return { code, stdout, stderr };
 }
 
