@@ -183,16 +183,23 @@ describe('the order in which a replica carries things out', () => {
     follower.write();
     assert.equal(follower.replica.applied, 3);
     assert.equal(follower.clock.timers, 0);
-    follower.clock.advance(100);
-    follower.append(logOf(4), 3, 4);
+  });
+
+  test('what is due to be applied goes with what is appended then', () => {
+    const follower = new Bench(n2);
+    const entries = logOf(3);
+    follower.append(entries.slice(0, 1), 0, 1);
     follower.clock.runSoon();
     follower.write();
-    follower.append(logOf(5), 4, 5);
+    follower.clock.advance(100);
+    follower.write();
+    assert.equal(follower.replica.applied, 1);
+    follower.append(entries.slice(0, 2), 1, 2);
+    follower.clock.advance(100);
+    follower.append(entries, 2, 2);
     follower.clock.runSoon();
-    assert.deepEqual(
-      follower.submitted.map(({ entries: appended, applyThrough }) => [appended.length, applyThrough]),
-      [[1, 4]],
-    );
+    const together = follower.submitted.map((each) => [each.entries.length, each.applyThrough]);
+    assert.deepEqual(together, [[1, 2]]);
   });
 
   test('a commit that comes during a write, and is due before that ends, is applied all the same', () => {

@@ -387,10 +387,14 @@ test('a line without end is passed over in constant memory, and the cards before
   let most = 0;
   let result: CommandResult | undefined;
   void quadrant(cluster, ['cards', 'import', file]).then((ended) => (result = ended));
-  const { code, stdout } = await until('the import ends', () => {
-    for (const pid of processesNaming(file)) most = Math.max(most, residentMegabytes(pid) ?? 0);
-    return result;
-  });
+  const { code, stdout } = await until(
+    'the import ends',
+    () => {
+      for (const pid of processesNaming(file)) most = Math.max(most, residentMegabytes(pid) ?? 0);
+      return result;
+    },
+    150_000,
+  );
   assert.equal(code, 1);
   assert.match(stdout, /^line 3: longer than 512 bytes\n2 lines: 1 cards added, .* 1 bad\n$/);
   assert.ok(most > 0 && most < 350, `${most} MB`);

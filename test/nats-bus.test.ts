@@ -6,7 +6,6 @@ import { after, before, describe, test } from 'node:test';
 
 import { nkeys } from '@nats-io/transport-node';
 
-
 import { waitFor } from '../base/clock.ts';
 import { SwitchError } from '../base/errors.ts';
 import { nodeId, type NodeId } from '../base/identifiers.ts';
@@ -177,12 +176,13 @@ describe('the bus over NATS', () => {
       clock: realClock,
       pingMs: 500,
       reconnectMs: 10,
-    onFatal: (error: Error) => {
-      throw error;
-    },
+      onFatal: (error: Error) => {
+        throw error;
+      },
       onStatus: () => undefined,
     };
-    const unreachable = (error: unknown): boolean => error instanceof SwitchError && error.code === 'BROKER_UNREACHABLE';
+    const unreachable = (error: unknown): boolean =>
+      error instanceof SwitchError && error.code === 'BROKER_UNREACHABLE';
     await assert.rejects(connectNatsBus(options), unreachable);
     const nobody = { host: '127.0.0.1', port: 1 };
     await assert.rejects(connectNatsBus({ ...options, brokers: [nobody], patienceMs: 100 }), unreachable);

@@ -87,7 +87,7 @@ class LedgerBank implements Bank {
       configIndex: 1,
       durability: 'quorum',
       attempt: '',
-      at: 0,
+      at: Date.UTC(2026, 2, 1, 12),
       random: this.#random,
     });
     if (decision.kind === 'refused') return { responseCode: decision.responseCode, authorizationCode: '' };
