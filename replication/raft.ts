@@ -3,6 +3,8 @@ import type { GroupId, NodeId } from '../base/identifiers.ts';
 import { chainEntry, type LogEntry, type LogPosition } from '../store/entry.ts';
 
 /*
+ * Over 500 lines because the rules of consensus can only be judged together.
+ *
  * The consensus of one group, as published by Ongaro ("Consensus: Bridging Theory and Practice", 2014), as a pure
  * state machine: no socket, file, timer or thread. Inputs are method calls with the time given; outputs gather in
  * `takeReady()`, and whoever drives the machine must carry them out in this order:

@@ -1,3 +1,4 @@
+// Over 500 lines because each rule has its own journal, written out by hand, and belongs beside the others.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
