@@ -52,6 +52,7 @@ class Member {
       readonly applied?: number;
       readonly hardState?: HardState;
       readonly mayCampaign?: boolean;
+      readonly patient?: NodeId;
     } = {},
   ) {
     this.log = new LogTail(sourceOf(options.log ?? []));
@@ -63,6 +64,7 @@ class Member {
       hardState: options.hardState ?? { term: options.log?.at(-1)?.term ?? 0, votedFor: undefined },
       log: this.log,
       applied: options.applied ?? 0,
+      patient: new Set(options.patient === undefined ? [] : [options.patient]),
       heartbeatMs,
       electionTimeoutMs,
     });
@@ -622,5 +624,39 @@ describe('lost messages and slow peers', () => {
     assert.equal(leader.raft.silenceMs(leader.nowMs), 1_000);
     leader.hears(n3, 1);
     assert.equal(leader.raft.silenceMs(leader.nowMs), 0);
+  });
+});
+
+describe('a patient peer', () => {
+  const patient = (): Member => {
+    const leader = new Member(n1, { voters: 3, patient: n3 });
+    leader.lead();
+    leader.take();
+    for (const peer of [n2, n3]) leader.hears(peer, 1);
+    return leader;
+  };
+
+  test('gets entries a little later than the others, and all that have gathered', () => {
+    const leader = patient();
+    leader.raft.propose(['"x"']);
+    leader.take();
+    assert.deepEqual(indexesOf(leader.messagesTo(n2)), [2]);
+    leader.raft.propose(['"y"']);
+    leader.take();
+    assert.deepEqual(indexesOf(leader.messagesTo(n3)), []);
+    leader.nowMs += 20;
+    assert.deepEqual(indexesOf(leader.messagesTo(n3)), [2, 3]);
+  });
+
+  test('is sent everything at once while an eager peer is silent', () => {
+    const leader = patient();
+    leader.nowMs += 4 * heartbeatMs;
+    leader.hears(n3, 1);
+    leader.raft.propose(['"x"']);
+    leader.take();
+    leader.messagesTo(n3);
+    leader.raft.propose(['"y"']);
+    leader.take();
+    assert.deepEqual(indexesOf(leader.messagesTo(n3)), [3]);
   });
 });

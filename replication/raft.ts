@@ -86,6 +86,11 @@ export interface RaftOptions {
   readonly log: RaftLog;
   /** Applied index of the fold: committed for certain. */
   readonly applied: number;
+  /**
+   * Peers that a majority does not need while the others answer: they get entries gathered, at most `gatherMs` late.
+   * A hint for the machine's load, never a condition: with any eager peer silent they are sent everything at once.
+   */
+  readonly patient?: ReadonlySet<NodeId>;
   readonly heartbeatMs: number;
   readonly electionTimeoutMs: number;
 }
@@ -107,6 +112,8 @@ interface Progress {
   /** Sequence number of the first message after the last rewind: refusals of older ones are stale. */
   rewoundAt: number;
   lastSentMs: number;
+  /** When entries were sent last. */
+  lastEntriesMs: number;
   lastHeardMs: number;
   /** Messages with entries that are sent and not acknowledged, in order, and their size together. */
   unacknowledged: { readonly through: number; readonly bytes: number }[];
@@ -115,6 +122,9 @@ interface Progress {
 
 /** Bytes of entries in one message: well below the broker's payload limit, also with several groups in a batch. */
 const maximumMessageBytes = 256 * 1024;
+/** How long, and how many, entries gather for a patient peer. */
+const gatherMs = 20;
+const gatheredEntries = 256;
 /** Sent beyond what a peer has acknowledged: bounds what lies in brokers and sockets for a slow one. */
 const maximumUnacknowledgedEntries = 8192;
 const maximumUnacknowledgedBytes = 8 * 1024 * 1024;
@@ -125,6 +135,7 @@ export class Raft {
   readonly #voters: readonly NodeId[];
   readonly #mayCampaign: () => boolean;
   readonly #log: RaftLog;
+  readonly #patient: ReadonlySet<NodeId>;
   readonly #heartbeatMs: number;
   readonly #electionTimeoutMs: number;
 
@@ -157,6 +168,7 @@ export class Raft {
     this.#voters = options.voters;
     this.#mayCampaign = options.mayCampaign;
     this.#log = options.log;
+    this.#patient = options.patient ?? new Set();
     this.#heartbeatMs = options.heartbeatMs;
     this.#electionTimeoutMs = options.electionTimeoutMs;
     this.#term = options.hardState.term;
@@ -271,7 +283,9 @@ export class Raft {
   takeReady(nowMs: number): Ready {
     if (this.#role === 'leader') {
       for (const [peer, progress] of this.#peers) {
-        while (this.#hasUnsent(progress)) this.#sendAppend(peer, progress, nowMs, false);
+        while (this.#hasUnsent(progress) && !this.#mayGather(peer, progress, nowMs)) {
+          this.#sendAppend(peer, progress, nowMs, false);
+        }
       }
     }
     const ready: Ready = {
@@ -336,6 +350,7 @@ export class Raft {
             next: last.index + 1,
             applied: 0,
             rewoundAt: 0,
+            lastEntriesMs: nowMs,
             lastSentMs: nowMs,
             lastHeardMs: nowMs,
             unacknowledged: [],
@@ -378,6 +393,16 @@ export class Raft {
     );
   }
 
+  /** Whether a patient peer's entries may wait for more: there are few, they are young, and the eager peers answer. */
+  #mayGather(peer: NodeId, progress: Progress, nowMs: number): boolean {
+    if (!this.#patient.has(peer) || nowMs - progress.lastEntriesMs >= gatherMs) return false;
+    if (this.#durable - progress.next >= gatheredEntries) return false;
+    for (const [other, { lastHeardMs }] of this.#peers) {
+      if (!this.#patient.has(other) && nowMs - lastHeardMs > 3 * this.#heartbeatMs) return false;
+    }
+    return true;
+  }
+
   #sendAppend(peer: NodeId, progress: Progress, nowMs: number, heartbeat: boolean): void {
     const position = this.#log.position(progress.next - 1);
     assert(position !== undefined, `log of ${this.group} holds entry ${progress.next - 1}`);
@@ -388,6 +413,7 @@ export class Raft {
     progress.lastSentMs = nowMs;
     progress.next += entries.length;
     if (entries.length > 0) {
+      progress.lastEntriesMs = nowMs;
       const bytes = entries.reduce((sum, entry) => sum + entry.body.length, 0);
       progress.unacknowledged.push({ through: progress.next - 1, bytes });
       progress.unacknowledgedBytes += bytes;

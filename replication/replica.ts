@@ -13,6 +13,7 @@ export interface ReplicaOptions {
   readonly hardState: HardState;
   readonly source: EntrySource;
   readonly applied: number;
+  readonly patient?: ReadonlySet<NodeId>;
   readonly heartbeatMs: number;
   readonly electionTimeoutMs: number;
   readonly clock: Clock;

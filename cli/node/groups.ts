@@ -181,6 +181,7 @@ export class Groups {
       hardState: state.hardState(group),
       source: reader,
       applied,
+      patient: this.#patientPeers(group),
       heartbeatMs: topology.timings.heartbeatMs,
       electionTimeoutMs: topology.timings.electionTimeoutMs,
       clock,
@@ -219,6 +220,16 @@ export class Groups {
     const { self, topology } = this.#options;
     if (group === configGroup) return topology.nodes[0]?.id === self;
     return this.#configuration?.rankIn(group) === 1;
+  }
+
+  /**
+   * The last of a group's order, and the witness after them: whoever is not in the first majority of its voters. Under
+   * steady load they take entries in larger steps, which halves what following costs them.
+   */
+  #patientPeers(group: GroupId): ReadonlySet<NodeId> {
+    const order = this.#configuration?.orders.get(group) ?? [];
+    const rest = this.#voters.filter((voter) => !order.includes(voter));
+    return new Set([...order, ...rest].slice(Math.floor(this.#voters.length / 2) + 1));
   }
 
   readonly #listener: ReplicaListener = {
