@@ -12,6 +12,7 @@ import { applyToLedger } from '../../store/ledger.ts';
 import { decide } from '../../switch/authorizer.ts';
 import type { IsoMessage } from '../../switch/iso8583/codec.ts';
 import { readRequest } from '../../switch/request.ts';
+import { emptyLedger } from '../../switch/testing.ts';
 import { readAcquirerCards } from './cards.ts';
 import type { AcquirerCard } from './cards.ts';
 import { readJournal } from './journal.ts';
@@ -33,18 +34,7 @@ const group = groupId('a');
 
 /** The switch's own rules and ledger, in memory: what a load does to them is what it does to the switch. */
 class LedgerBank implements Bank {
-  readonly ledger = new LedgerOverlay({
-    cardById: () => undefined,
-    cardByPanHash: () => undefined,
-    transaction: () => undefined,
-    transactionByKey: () => undefined,
-    transactionsByStan: () => [],
-    transactionsByRrn: () => [],
-    holdsByAuthorizationCode: () => [],
-    tombstones: () => [],
-    cardsWithTombstones: () => [],
-    holdsDue: () => [],
-  });
+  readonly ledger = new LedgerOverlay(emptyLedger);
   readonly #random = seededRandom(9);
   #index = 1;
 

@@ -1,3 +1,5 @@
+import { formatTable } from '../context.ts';
+
 /** What a person sees when the cluster is ready. */
 export interface ClusterOverview {
   readonly nodes: readonly {
@@ -17,13 +19,6 @@ export function formatOverview(overview: ClusterOverview): string {
     ['node', 'site', 'ISO 8583', 'owns'],
     ...overview.nodes.map((node) => [node.id, node.site, node.acquirer, node.owns.join(', ') || '-']),
   ];
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  const table = rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
   const commands = overview.tryIt.map((command) => `  ${command}`);
-  return ['', ...table, '', 'Try in a second terminal:', ...commands, ''].join('\n');
+  return ['', formatTable(rows), '', 'Try in a second terminal:', ...commands, ''].join('\n');
 }
