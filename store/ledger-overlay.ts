@@ -1,4 +1,5 @@
 import type { CardId } from '../base/identifiers.ts';
+import { RecentMap } from '../base/recent-map.ts';
 import type { CardRow, LedgerReader, LedgerState, TombstoneRow, TransactionRow } from './ledger.ts';
 
 interface Versioned<Row> {
@@ -8,7 +9,7 @@ interface Versioned<Row> {
 }
 
 /** Cards kept in memory although the file has them as they are: some 500 bytes each. */
-const keptCards = 20_000;
+const keptCards = 50_000;
 const knownTombstoneCards = 50_000;
 
 /**
@@ -28,9 +29,10 @@ export class LedgerOverlay implements LedgerState {
   readonly #transactionsByKey = new Map<string, number>();
   readonly #transactionsByCard = new Map<CardId, Set<number>>();
   readonly #tombstones = new Map<CardId, TombstoneRow[]>();
-  /** Cards as the file has them, the least lately used first. */
-  readonly #clean = new Map<CardId, CardRow>();
-  readonly #cleanByHash = new Map<string, CardId>();
+  /** Cards as the file has them. */
+  readonly #clean = new RecentMap<CardId, CardRow>(keptCards);
+  /** A card's hash and id never change: these may outlive the rows. */
+  readonly #cleanByHash = new RecentMap<string, CardId>(keptCards);
   /** Every card with a tombstone; undefined: there are too many to know, so the file is asked each time. */
   #tombstoneCards: Set<CardId> | undefined;
   /** What was written by which entry, in order: what `settle` takes from the front. */
@@ -81,7 +83,7 @@ export class LedgerOverlay implements LedgerState {
   }
 
   cardById(card: CardId): CardRow | undefined {
-    return this.#cards.get(card)?.row ?? this.#keep(this.#clean.get(card) ?? this.#base.cardById(card));
+    return this.#cards.get(card)?.row ?? this.#clean.get(card) ?? this.#keep(this.#base.cardById(card));
   }
 
   cardByPanHash(panHash: string): CardRow | undefined {
@@ -196,15 +198,8 @@ export class LedgerOverlay implements LedgerState {
 
   #keep(row: CardRow | undefined): CardRow | undefined {
     if (row === undefined) return undefined;
-    this.#clean.delete(row.cardId);
     this.#clean.set(row.cardId, row);
     this.#cleanByHash.set(row.panHash, row.cardId);
-    if (this.#clean.size <= keptCards) return row;
-    const [oldest] = this.#clean.values();
-    if (oldest !== undefined) {
-      this.#clean.delete(oldest.cardId);
-      this.#cleanByHash.delete(oldest.panHash);
-    }
     return row;
   }
 

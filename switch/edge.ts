@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
+import { RecentMap } from '../base/recent-map.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import { buildAnswer, buildRefusal, type Answerable } from './answer.ts';
 import type { DecidedAnswer } from './authorizer.ts';
@@ -57,7 +58,7 @@ const systemMalfunction = '96';
 export class Edge {
   readonly #options: EdgeOptions;
   readonly #pending = new Map<number, Pending>();
-  readonly #groupOfKey = new Map<string, GroupId>();
+  readonly #groupOfKey = new RecentMap<string, GroupId>(rememberedKeys);
   #nextId = 1;
   #lastTickMs: number;
   #late = 0;
@@ -149,13 +150,8 @@ export class Edge {
   #isForOtherOwner(request: SwitchRequest, group: GroupId): boolean {
     const key = duplicateKey(request);
     const before = this.#groupOfKey.get(key);
-    if (before !== undefined) return before !== group;
-    if (this.#groupOfKey.size >= rememberedKeys) {
-      const [oldest] = this.#groupOfKey.keys();
-      if (oldest !== undefined) this.#groupOfKey.delete(oldest);
-    }
-    this.#groupOfKey.set(key, group);
-    return false;
+    if (before === undefined) this.#groupOfKey.set(key, group);
+    return before !== undefined && before !== group;
   }
 
   #try(pending: Pending, nowMs: number): void {
