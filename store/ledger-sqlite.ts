@@ -50,8 +50,7 @@ export const ledgerSchema = `
     original_index INTEGER NOT NULL,
     restores_minor INTEGER NOT NULL
   ) STRICT;
-  CREATE INDEX IF NOT EXISTS card_transaction_stan ON card_transaction (card_id, stan);
-  CREATE INDEX IF NOT EXISTS card_transaction_rrn ON card_transaction (card_id, rrn, authorization_code);
+  CREATE INDEX IF NOT EXISTS card_transaction_match ON card_transaction (card_id, stan, rrn, authorization_code);
   CREATE INDEX IF NOT EXISTS card_transaction_due ON card_transaction (hold_expires_at_ms) WHERE state = 'held';
   CREATE TABLE IF NOT EXISTS reversal_tombstone (
     log_index INTEGER PRIMARY KEY,
