@@ -81,7 +81,7 @@ class ConfigurationWriter {
   }
 
   apply(index: number, entry: EntryBody): void {
-    if (entry.kind === 'no-op' || entry.kind === 'mark') return;
+    if (entry.kind === 'no-op' || entry.kind === 'mark' || entry.kind === 'membership') return;
     assert(entry.kind === 'configuration', `entry ${index} of config is a change of the configuration`);
     const changes = entry.changes.map((change) => decodeConfigurationChange(JSON.stringify(change)));
     for (const change of changes) this.#change(index, entry, change);

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 
-import type { CardId, GroupId } from '../base/identifiers.ts';
+import type { CardId, GroupId, NodeId } from '../base/identifiers.ts';
 
 /**
  * One entry of a group's log. `body` is the JSON text of an EntryBody; its bytes, not its meaning, are what the
@@ -184,8 +184,34 @@ export interface MarkEntry {
   readonly compare: string;
 }
 
+/** One voter or learner: a process, and which of its disks. A lost or old disk comes back as a new member (R8). */
+export interface Member {
+  readonly id: NodeId;
+  readonly incarnation: number;
+}
+
+/** Who takes part in the group from this entry on, committed or not; undone when the entry is cut (R6). */
+export interface MembershipEntry {
+  readonly kind: 'membership';
+  readonly at: number;
+  /** Who asked for it: a person, or a rule of the protocol. */
+  readonly by: string;
+  readonly voters: readonly Member[];
+  /** Receive entries, do not vote and are not counted. */
+  readonly learners: readonly Member[];
+  /** Members that an operator gave up for lost together with a majority; else empty. */
+  readonly lost: readonly NodeId[];
+}
+
 export type EntryBody =
-  DecisionEntry | ReversalEntry | CardsEntry | ExpiryEntry | ConfigurationEntry | NoOpEntry | MarkEntry;
+  | MembershipEntry
+  | DecisionEntry
+  | ReversalEntry
+  | CardsEntry
+  | ExpiryEntry
+  | ConfigurationEntry
+  | NoOpEntry
+  | MarkEntry;
 
 export function encodeBody(body: EntryBody): string {
   return JSON.stringify(body);

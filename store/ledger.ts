@@ -134,6 +134,7 @@ export function applyToLedger(state: LedgerState, group: GroupId, index: number,
       return;
     case 'no-op':
     case 'mark':
+    case 'membership':
       return;
     default:
       throw new Error(`entry ${index} of group ${group} is of kind "${entry.kind}", which a card group cannot hold`);
