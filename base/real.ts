@@ -6,7 +6,8 @@ import type { Random } from './random.ts';
 /** The machine's clock: the one file that reads real time or sets real timers. */
 export const realClock: Clock = {
   wallMs: () => Date.now(),
-  monotonicMs: () => performance.now(),
+  // Not performance.now(): its origin is another one in each thread.
+  monotonicMs: () => Number(process.hrtime.bigint()) / 1e6,
   after(delayMs, action) {
     const handle = setTimeout(action, delayMs);
     return {

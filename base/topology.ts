@@ -56,6 +56,8 @@ export interface BrokerSpecification {
 export interface Timings {
   readonly heartbeatMs: number;
   readonly electionTimeoutMs: number;
+  /** How long a better-placed node must have caught up before ownership returns to it; longer when it moves often. */
+  readonly failbackMs: number;
   /** How long an edge waits for an owner before it answers 91. */
   readonly requestDeadlineMs: number;
   /** A frame begun and not finished in this time closes its connection. */
@@ -74,6 +76,14 @@ export interface Limits {
   /** `local` answers wait for the commit beyond this many uncommitted entries, or this age of the oldest. */
   readonly localTailEntries: number;
   readonly localTailMs: number;
+  /**
+   * Approvals that a node may give by itself while a group has no owner, and that no log has yet: how many, and their
+   * sum in minor units of each currency. 0: it gives none.
+   */
+  readonly standInCount: number;
+  readonly standInMinor: number;
+  /** Log entries that every copy of a group keeps at least; older ones are trimmed once a snapshot can replace them. */
+  readonly keptLogEntries: number;
 }
 
 /** Everyone who votes: the nodes, then the witness. */
@@ -111,6 +121,7 @@ const schema = z.strictObject({
     .strictObject({
       heartbeatMs: whole(10, 10_000).default(100),
       electionTimeoutMs: whole(40, 60_000).default(600),
+      failbackMs: whole(100, 3_600_000).default(2_000),
       requestDeadlineMs: whole(100, 60_000).default(3_000),
       partialFrameMs: whole(100, 3_600_000).default(30_000),
       slowReaderMs: whole(100, 3_600_000).default(30_000),
@@ -125,6 +136,9 @@ const schema = z.strictObject({
       frameBytes: whole(64, 65_535).default(8_192),
       localTailEntries: whole(1, 1_000_000).default(2_000),
       localTailMs: whole(1, 60_000).default(500),
+      standInCount: whole(0, 10_000).default(0),
+      standInMinor: whole(0, 999_999_999_999).default(0),
+      keptLogEntries: whole(1_000, 1_000_000_000).default(5_000_000),
     })
     .prefault({}),
 });

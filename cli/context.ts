@@ -101,3 +101,21 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
     )
     .join('\n');
 }
+
+/** Text in lines of at most `width` characters, broken at spaces; all but the first begin with `indent` spaces. */
+export function wrapText(text: string, width: number, indent: number): string {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    const longer = line === '' ? word : `${line} ${word}`;
+    const margin = lines.length === 0 ? 0 : indent;
+    if (line !== '' && margin + longer.length > width) {
+      lines.push(' '.repeat(margin) + line);
+      line = word;
+    } else {
+      line = longer;
+    }
+  }
+  lines.push(' '.repeat(lines.length === 0 ? 0 : indent) + line);
+  return lines.join('\n');
+}

@@ -5,7 +5,11 @@ import { registerSend } from './acquirer/send.ts';
 import { registerCards } from './commands/cards.ts';
 import { registerCompare } from './commands/compare.ts';
 import { registerConfig } from './commands/config.ts';
+import { registerDrain } from './commands/drain.ts';
+import { registerFailback } from './commands/failback.ts';
 import { registerNode } from './commands/node.ts';
+import { registerRecover } from './commands/recover.ts';
+import { registerStandIn } from './commands/stand-in.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerVerify } from './commands/verify.ts';
 import { createContext, exitCode } from './context.ts';
@@ -49,6 +53,10 @@ const program = new Command('quadrant')
   .addHelpText('after', '\nExit codes: 0 good, 1 failed, 2 usage, 3 differences found, 4 some node unreachable')
   .exitOverride();
 registerStatus(program, run);
+registerDrain(program, run);
+registerFailback(program, run);
+registerRecover(program, run);
+registerStandIn(program, run);
 registerConfig(program, run);
 registerCards(program, run);
 registerSend(program, context);

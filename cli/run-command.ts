@@ -19,7 +19,8 @@ export function commandRunner(context: CommandContext, finish: (code: number) =>
   };
 }
 
-function exitCodeOf(error: unknown): number {
+/** 4 when nobody could be reached, 2 when the command line is wrong, else 1. */
+export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return exitCode.usage;
   return error instanceof SwitchError && unreachableCodes.has(error.code) ? exitCode.unreachable : exitCode.failed;
 }

@@ -46,6 +46,8 @@ export class SideCaller {
   readonly holds: CompareSide['holds'];
   failure: Inconclusive | undefined;
   replyBytes = 0;
+  /** Index after which its log begins: what is before has been trimmed. */
+  base = 0;
   readonly #side: CompareSide;
   readonly #address: { readonly compare: string; readonly group: string };
   readonly #clock: Clock;
@@ -69,6 +71,8 @@ export class SideCaller {
     const reply = await this.#call('open', { index }, timeoutMs);
     if (reply.format !== format) this.#fail('format-differs', `it compares by format ${reply.format}, we by ${format}`);
     if (reply.index !== index) this.#fail('garbage', `it opened index ${reply.index} for ${index}`);
+    if (reply.base > index) this.#fail('garbage', `its log begins after ${reply.base}, its fold is at ${index}`);
+    this.base = reply.base;
   }
 
   async blocks(table: string, range: KeyRange, size: number): Promise<BlocksOfReference> {
@@ -115,8 +119,13 @@ export class SideCaller {
     return rows;
   }
 
-  async chain(after: number): Promise<ParsedReply<'chain'>> {
-    const reply = await this.#call('chain', { after });
+  async position(index: number): Promise<string | undefined> {
+    return (await this.#call('position', { index })).hash ?? undefined;
+  }
+
+  /** Of entries up to `through`, or to the end. */
+  async chain(after: number, through: number | undefined): Promise<ParsedReply<'chain'>> {
+    const reply = await this.#call('chain', { after, through });
     if (reply.next !== null && reply.next <= after) this.#fail('garbage', 'its check of the chain does not get on');
     return reply;
   }

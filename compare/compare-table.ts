@@ -14,7 +14,16 @@ export interface TableOptions {
   readonly blockSizes: readonly number[];
   /** Differences that are listed; beyond them they are counted. */
   readonly maximumListed: number;
-  readonly verifyChain: boolean;
+  /** Of a log: the stretch whose hash chain is recomputed; undefined: none. */
+  readonly chain: LogStretch | undefined;
+  /** Only rows with these keys; default all. */
+  readonly range?: KeyRange;
+}
+
+/** Entries after an index, up to another one or to the end. */
+export interface LogStretch {
+  readonly after: number;
+  readonly through: number | undefined;
 }
 
 /** A range in which these sides differ from the reference, which has `rows` rows there. */
@@ -67,12 +76,12 @@ class TablePass {
 
   async run(): Promise<TableResult> {
     const [size = 1_024] = this.#options.blockSizes;
-    const whole = { after: null, through: null };
-    const suspects = await this.#unequalBlocks(whole, this.#options.sides.slice(1), size, (rows, blocks) => {
+    const { range = { after: null, through: null }, chain } = this.#options;
+    const suspects = await this.#unequalBlocks(range, this.#options.sides.slice(1), size, (rows, blocks) => {
       this.#rows += rows;
       this.#blocks += blocks;
     });
-    if (this.#table.name === 'log' && this.#options.verifyChain) await this.#verifyChains(suspects);
+    if (chain !== undefined) await this.#verifyChains(suspects, chain);
     for (const suspect of suspects) await this.#narrow(suspect, 1);
     await this.#describe();
     return {
@@ -217,12 +226,12 @@ class TablePass {
    * Recomputes the log's chain at the reference, which stands for all sides whose log is equal to it, and at every side
    * that differs.
    */
-  async #verifyChains(suspects: readonly Suspect[]): Promise<void> {
+  async #verifyChains(suspects: readonly Suspect[], { after: start, through }: LogStretch): Promise<void> {
     const unequal = new Set(suspects.flatMap(({ sides }) => sides.map(({ side }) => side)));
     const answers = await ofEach([this.#reference, ...unequal], async (side) => {
       const faults: number[] = [];
-      for (let after: number | null = 0; after !== null;) {
-        const reply: Awaited<ReturnType<SideCaller['chain']>> = await side.chain(after);
+      for (let after: number | null = start; after !== null;) {
+        const reply: Awaited<ReturnType<SideCaller['chain']>> = await side.chain(after, through);
         faults.push(...reply.faults.map(({ index }) => index));
         after = reply.next;
       }
@@ -265,7 +274,7 @@ class TablePass {
   }
 }
 
-interface Vote {
+export interface Vote {
   readonly side: SideCaller;
   readonly digest: string | undefined;
 }
@@ -273,7 +282,7 @@ interface Vote {
 type RowColumns = readonly { readonly column: string; readonly digest: string; readonly shown: string }[] | null;
 
 /** Which vote is right, and whose are not. The first vote decides between equal numbers. */
-function wrongVotes(
+export function wrongVotes(
   votes: readonly Vote[],
   broken: ReadonlySet<string>,
 ): { readonly right: Vote; readonly wrong: Vote[] } {

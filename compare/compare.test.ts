@@ -25,10 +25,10 @@ describe('copies that are equal', () => {
     const result = await compareSides(sidesOf(context, paths), { markIndex });
     assert.deepEqual(differencesOf(result), []);
     assert.equal(verdict(result), 0);
-    assert.equal(result.outcomes.length, 4 * 4 + 1);
+    assert.equal(result.outcomes.length, 4 * tablesOf(group).length + 1);
     assert.ok(result.outcomes.every(({ outcome }) => outcome === 'equal'));
     assert.deepEqual(
-      result.tables.map(({ table, rows }) => [table, rows]),
+      result.tables.filter(({ rows }) => rows > 0).map(({ table, rows }) => [table, rows]),
       [
         ['log', 3_002],
         ['card', 50],
@@ -281,16 +281,16 @@ describe('planted differences', () => {
       runByHand(path, 'DELETE FROM card_transaction; DELETE FROM card');
       const result = await compareSides(sidesOf(context, { ...paths, [node]: path }), { markIndex, maximumListed: 60 });
       assert.deepEqual(
-        result.tables.map(({ table, differences, unlisted, nodesThatDiffer }) => [
-          table,
-          differences.length + unlisted,
-          ...nodesThatDiffer,
-        ]),
+        result.tables
+          .filter(({ nodesThatDiffer }) => nodesThatDiffer.length > 0)
+          .map(({ table, differences, unlisted, nodesThatDiffer }) => [
+            table,
+            differences.length + unlisted,
+            ...nodesThatDiffer,
+          ]),
         [
-          ['log', 0],
           ['card', 50, node],
           ['card_transaction', 5_000, node],
-          ['reversal_tombstone', 0],
         ],
       );
       assert.ok(differencesOf(result).every(({ kind }) => kind === 'missing-here'));

@@ -4,6 +4,7 @@ import type { RewriteTopology } from '../config-db/rewrite.ts';
 import type { EncodedKey } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideCaller, SideFailed } from './caller.ts';
+import { compareLog } from './compare-log.ts';
 import { compareTable, ofEach } from './compare-table.ts';
 import { checkDerived, derivationTables, toNodeRow, type NodeConfiguration, type NodeRow } from './derived.ts';
 import type { CompareSide } from './protocol.ts';
@@ -72,14 +73,16 @@ async function compareAmong(
     const sides = holders.filter(({ failure }) => failure === undefined);
     if (sides.length < 2) return { result: emptyResult(table.name), alone: true };
     try {
-      const result = await compareTable({
+      const asked = {
         group: options.group,
         table,
         sides,
         blockSizes: options.blockSizes ?? [1_024, 32],
         maximumListed: options.maximumListed ?? 1_000,
-        verifyChain: options.verifyChain ?? true,
-      });
+      };
+      const result = table.throughApplied
+        ? await compareLog(asked, options.verifyChain ?? true)
+        : await compareTable({ ...asked, chain: undefined });
       return { result, alone: false };
     } catch (error) {
       if (!(error instanceof SideFailed)) throw error;

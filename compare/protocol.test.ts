@@ -21,13 +21,15 @@ const calls: readonly CompareCall[] = [
   { kind: 'rows', ...address, table: 'card_transaction', after: ['i5'], through: ['i9'] },
   { kind: 'columns', ...address, table: 'log', keys: [['i1'], ['i7'], ['i-7']] },
   { kind: 'chain', ...address, after: 0 },
+  { kind: 'chain', ...address, after: 0, through: 100 },
+  { kind: 'position', ...address, index: 7 },
   { kind: 'derived', ...address, table: 'card', after: null },
   { kind: 'close', ...address },
 ];
 
 describe('every kind of call', () => {
   for (const call of calls) {
-    test(`${call.kind} is read as it was sent, and its answer is one the coordinator takes`, (context) => {
+    test(`${JSON.stringify(call)} is read as it was sent, and its answer is one the coordinator takes`, (context) => {
       assert.deepEqual(parseCompareCall(JSON.parse(JSON.stringify(call))), call);
       const path = join(temporaryFolder(context), 'a.db');
       writeFile(path, group, sampleLog(group, 1_500), ledgerFold);

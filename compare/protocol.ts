@@ -46,7 +46,8 @@ const requestSchema = z.discriminatedUnion('kind', [
     table: name,
     keys: z.array(key).min(1).max(limits.keys).readonly(),
   }),
-  z.strictObject({ kind: z.literal('chain'), ...compared, after: count }),
+  z.strictObject({ kind: z.literal('chain'), ...compared, after: count, through: count.optional() }),
+  z.strictObject({ kind: z.literal('position'), ...compared, index: count }),
   z.strictObject({ kind: z.literal('derived'), ...ofTable }),
   z.strictObject({ kind: z.literal('close'), ...compared }),
 ]);
@@ -67,7 +68,13 @@ export function parseCompareCall(content: unknown): CompareCall | undefined {
 export type FailureReason = 'mark-not-reached' | 'snapshot-not-opened' | 'snapshot-closed' | 'error';
 
 const replySchemas = {
-  open: z.strictObject({ kind: z.literal('opened'), index: count, lastLogIndex: count, format: z.string().max(64) }),
+  open: z.strictObject({
+    kind: z.literal('opened'),
+    index: count,
+    base: count.default(0),
+    lastLogIndex: count,
+    format: z.string().max(64),
+  }),
   blocks: z.strictObject({
     kind: z.literal('blocks'),
     ends: z.array(key.nullable()).min(1).max(limits.blocks).readonly(),
@@ -97,9 +104,12 @@ const replySchemas = {
   }),
   chain: z.strictObject({
     kind: z.literal('chain'),
-    faults: z.array(z.strictObject({ index: count, fault: z.enum(['missing', 'hash']) })).max(limits.chainEntries + 1),
+    faults: z
+      .array(z.strictObject({ index: z.int(), fault: z.enum(['missing', 'hash']) }))
+      .max(limits.chainEntries + 1),
     next: count.nullable(),
   }),
+  position: z.strictObject({ kind: z.literal('position'), hash: z.string().max(64).nullable() }),
   derived: z.strictObject({
     kind: z.literal('derived'),
     rows: z.array(z.strictObject({ key, values: z.array(value).max(64) })).max(limits.rows),
@@ -170,7 +180,8 @@ const maximumReplyBytes = 200_000;
  *
  *   coordinator                                          side
  *   has the group's leader append a mark entry      →    applies exactly up to the mark, pins its snapshot, goes on
- *   open     compare, group, index of the mark      →    opened: the snapshot's index, the log's end, table format
+ *   open     compare, group, index of the mark      →    opened: the snapshot's index, the log's base and end, table
+ *                                                        format
  *   blocks   table, range, size                     →    of the reference: ends of blocks of `size` rows, their
  *                                                        digests, how many rows; done, or go on after the last end
  *   digests  table, after, these ends, size         →    of every other side: digests of its rows between these ends
@@ -180,7 +191,9 @@ const maximumReplyBytes = 200_000;
  *   rows     table, range                           →    keys and digests of rows; done, or go on after the last key
  *   columns  table, keys                            →    for each row its columns: digest, and what may be shown of
  *                                                        it (card data masked); null for a row that is not there
- *   chain    after an index                         →    entries whose hash does not follow from what is before
+ *   chain    after an index, through another        →    entries whose hash does not follow from what is before
+ *   position an index                               →    the hash of the entry there, or of a trimmed log's base;
+ *                                                        null when there is none
  *   derived  table of config, after a key           →    rows in clear with their derived columns: no card data there
  *   close                                           →    closed; the snapshot is given up
  *
@@ -208,6 +221,7 @@ export function answerCompareCall(
         return {
           kind: 'opened',
           index: snapshot.appliedIndex,
+          base: snapshot.base.index,
           lastLogIndex: snapshot.lastLogIndex,
           format: formatOf(tables),
         };
@@ -239,8 +253,12 @@ export function answerCompareCall(
         return { kind: 'columns', rows };
       }
       case 'chain': {
-        const { faults, next } = snapshot.verifyChain(call.after, limits.chainEntries);
+        const { faults, next } = snapshot.verifyChain(call.after, limits.chainEntries, call.through);
         return { kind: 'chain', faults: [...faults], next };
+      }
+      case 'position': {
+        const found = snapshot.position(call.index);
+        return { kind: 'position', hash: found?.index === call.index ? found.hash : null };
       }
       case 'derived': {
         const table = tableOf(tables, call.table);

@@ -37,9 +37,22 @@ const ledgerTables: readonly TableSpecification[] = [
     'log_index',
     'request_key mti_class link card_id acquirer terminal merchant stan transmission rrn processing_code amount_minor' +
       ' currency business_date response_code authorization_code additional_amounts decided_at_ms state billed_minor' +
-      ' held_minor posted_minor hold_expires_at_ms original_index restores_minor',
+      ' held_minor posted_minor hold_expires_at_ms original_index restores_minor config_index attempt',
   ),
   table('reversal_tombstone', 'log_index', 'card_id match_key link terminal tombstone', ['tombstone']),
+  table('repeat_attempt', 'transaction_index attempt', 'log_index'),
+  table('undelivered_attempt', 'attempt', 'log_index request_key transaction_index released'),
+  table(
+    'resolution',
+    'offered_term offered_index',
+    'offered_hash offered_by log_index entered_at_ms outcome reason request_key card_id',
+  ),
+  table(
+    'stand_in',
+    'attempt',
+    'log_index node sequence card_id request_key outcome transaction_index amount_minor overspent_minor approved_at_ms' +
+      ' entered_at_ms',
+  ),
 ];
 
 /** Tables whose rows each node rewrites for itself. */

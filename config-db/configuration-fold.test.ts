@@ -204,6 +204,9 @@ describe('derived columns are made anew', () => {
               transaction_maximum_minor: 1n,
               daily_maximum_minor: null,
               daily_maximum_count: null,
+              stand_in_floor_minor: 1n,
+              stand_in_card_count: 1,
+              stand_in_card_minor: 1n,
             },
           },
         ]),
@@ -221,6 +224,9 @@ describe('a change', () => {
       transaction_maximum_minor: 999_999_999_999n,
       daily_maximum_minor: null,
       daily_maximum_count: 0,
+      stand_in_floor_minor: 2_500n,
+      stand_in_card_count: 3,
+      stand_in_card_minor: null,
     };
     const [node] = seeded(entry([{ table: 'range_limit', operation: 'put', row: limit }]));
     const find = () =>
@@ -313,4 +319,19 @@ describe('the view', () => {
     assert.equal(viewOf(node)?.rankIn(a), 4);
     assert.equal(viewOf(node)?.index, 2);
   });
+});
+
+test('a file of an earlier release gets the columns that it does not have, empty', () => {
+  const database = new Database(':memory:');
+  const fold = configurationFold(nodeId('n1'), { nodes: [{ id: nodeId('n1'), site: 'east' }] });
+  database.exec(fold.schema);
+  for (const column of ['stand_in_floor_minor', 'stand_in_card_count', 'stand_in_card_minor']) {
+    database.exec(`ALTER TABLE range_limit DROP COLUMN ${column}`);
+  }
+  database.exec("INSERT INTO range_limit VALUES ('990001', '840', 1, 2, 3, 'n1', 'test', 0, 1)");
+  fold.open(database, configGroup);
+  fold.open(database, configGroup);
+  const [limit] = readConfiguration(database).range_limit;
+  assert.deepEqual([limit?.daily_maximum_count, limit?.stand_in_floor_minor], [3, null]);
+  database.close();
 });

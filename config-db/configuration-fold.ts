@@ -3,7 +3,7 @@ import type Database from 'better-sqlite3';
 import { assert } from '../base/errors.ts';
 import type { NodeId } from '../base/identifiers.ts';
 import type { ConfigurationEntry, EntryBody } from '../store/entry.ts';
-import type { Fold } from '../store/group-file.ts';
+import type { Fold, FoldShape } from '../store/group-file.ts';
 import { currentRuleSetRow, type Configuration } from './configuration.ts';
 import { ConfigurationView } from './configuration-view.ts';
 import { compileRuleSetRow, derive, derivedColumns, joinFailoverOrders, type RewriteTopology } from './rewrite.ts';
@@ -39,7 +39,8 @@ const schema = `
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS range_limit (
     prefix TEXT NOT NULL, currency TEXT NOT NULL, transaction_maximum_minor INTEGER, daily_maximum_minor INTEGER,
-    daily_maximum_count INTEGER, ${bookkeepingSql}, PRIMARY KEY (prefix, currency)
+    daily_maximum_count INTEGER, stand_in_floor_minor INTEGER, stand_in_card_count INTEGER,
+    stand_in_card_minor INTEGER, ${bookkeepingSql}, PRIMARY KEY (prefix, currency)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS acquirer_link (
     link_id TEXT PRIMARY KEY, acquiring_institutions TEXT NOT NULL, partial_approval INTEGER NOT NULL,
@@ -56,17 +57,35 @@ const derivedTables = ['failover_map', 'pan_range'] as const;
 const derivedNames = [...derivedColumns, 'rule_set_version', 'derived_by'];
 const bookkeepingNames = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
 
+/** The tables of the `config` group's fold, whichever node's. */
+export const configurationShape: FoldShape = {
+  schema,
+  derived: Object.fromEntries(derivedTables.map((table) => [table, derivedNames])),
+};
+
 /** The fold of the `config` group on node `self`: applies changes and rewrites the rows for this node. */
 export function configurationFold(self: NodeId, topology: RewriteTopology): Fold {
   return {
-    schema,
+    ...configurationShape,
     open(database) {
+      addMissingColumns(database);
       const writer = new ConfigurationWriter(database, self, topology);
       return (index, _term, entry) => {
         writer.apply(index, entry);
       };
     },
+    derive(database) {
+      new ConfigurationWriter(database, self, topology).deriveAll();
+    },
   };
+}
+
+/** Columns that an earlier release did not have: nobody has entered a value for them yet. */
+function addMissingColumns(database: Database.Database): void {
+  const columns = database.prepare("SELECT name FROM pragma_table_info('range_limit')").pluck().all();
+  for (const column of ['stand_in_floor_minor', 'stand_in_card_count', 'stand_in_card_minor']) {
+    if (!columns.includes(column)) database.exec(`ALTER TABLE range_limit ADD COLUMN ${column} INTEGER`);
+  }
 }
 
 class ConfigurationWriter {
@@ -86,6 +105,11 @@ class ConfigurationWriter {
     const changes = entry.changes.map((change) => decodeConfigurationChange(JSON.stringify(change)));
     for (const change of changes) this.#change(index, entry, change);
     this.#rewrite(changes);
+  }
+
+  /** Makes all derived columns of rows that have the canonical ones only. */
+  deriveAll(): void {
+    this.#derive(undefined);
   }
 
   #change(index: number, entry: ConfigurationEntry, change: ConfigurationChange): void {
@@ -117,7 +141,12 @@ class ConfigurationWriter {
         change.table === 'pan_range' && change.operation === 'put' ? [change.row.prefix] : [],
       ),
     );
-    if (!all && ranges.size === 0) return;
+    if (all) this.#derive(undefined);
+    else if (ranges.size > 0) this.#derive(ranges);
+  }
+
+  /** Of all rows, or of the ranges with these prefixes. */
+  #derive(ranges: ReadonlySet<string> | undefined): void {
     const configuration = readConfiguration(this.#database);
     const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
     if (ruleSetRow === undefined) return;
@@ -135,7 +164,7 @@ class ConfigurationWriter {
       );
       for (const row of rows[table]) {
         const id = 'prefix' in row ? row.prefix : row.group_id;
-        if (!all && !('prefix' in row && ranges.has(id))) continue;
+        if (ranges !== undefined && !('prefix' in row && ranges.has(id))) continue;
         const context = { origin: originOf.get(id) ?? this.#self, target: this.#self, topology: this.#topology };
         const { columns } = derive(ruleSet, table, row as never, context);
         update.run(...valuesOf(columns, derivedNames), id);

@@ -37,9 +37,17 @@ function refusal(message: RegExp) {
   };
 }
 
+const noStandIn = { stand_in_floor_minor: null, stand_in_card_count: null, stand_in_card_minor: null };
+
 describe('a canonical row', () => {
   test('is the same whether it is read from YAML, JSON or SQLite', () => {
-    const expected = { ...limit, transaction_maximum_minor: 500n, daily_maximum_minor: null, daily_maximum_count: 3 };
+    const expected = {
+      ...limit,
+      ...noStandIn,
+      transaction_maximum_minor: 500n,
+      daily_maximum_minor: null,
+      daily_maximum_count: 3,
+    };
     const forms = [
       { ...limit, transaction_maximum_minor: 500, daily_maximum_count: 3 },
       { ...limit, transaction_maximum_minor: '500', daily_maximum_minor: null, daily_maximum_count: 3 },
@@ -55,6 +63,7 @@ describe('a canonical row', () => {
     assert.equal(parseConfigurationRow('acquirer_link', link).unmatched_reversal_request_code, '25');
     assert.deepEqual(parseConfigurationRow('range_limit', limit), {
       ...limit,
+      ...noStandIn,
       transaction_maximum_minor: null,
       daily_maximum_minor: null,
       daily_maximum_count: null,
@@ -149,6 +158,9 @@ describe('a change', () => {
     fc.assert(
       fc.property(amount, amount, fc.option(fc.nat(1_000_000)), (transaction, daily, count) => {
         const row = {
+          stand_in_floor_minor: daily,
+          stand_in_card_count: count,
+          stand_in_card_minor: transaction,
           prefix: '990001',
           currency: '840',
           transaction_maximum_minor: transaction,

@@ -39,6 +39,13 @@ export interface RangeLimitRow {
   readonly transaction_maximum_minor: MinorUnits | null;
   readonly daily_maximum_minor: MinorUnits | null;
   readonly daily_maximum_count: number | null;
+  /**
+   * Stand-in: what an edge may approve by itself while the group has no owner. At most this amount each, so many
+   * approvals and this sum for a card that are in no log yet. All three, or no stand-in.
+   */
+  readonly stand_in_floor_minor: MinorUnits | null;
+  readonly stand_in_card_count: number | null;
+  readonly stand_in_card_minor: MinorUnits | null;
 }
 
 export interface AcquirerLinkRow {
@@ -149,6 +156,9 @@ export const configurationSchemas = {
     transaction_maximum_minor: minorUnits.nullable().default(null),
     daily_maximum_minor: minorUnits.nullable().default(null),
     daily_maximum_count: integer(0, 1_000_000).nullable().default(null),
+    stand_in_floor_minor: minorUnits.nullable().default(null),
+    stand_in_card_count: integer(0, 1_000_000).nullable().default(null),
+    stand_in_card_minor: minorUnits.nullable().default(null),
   }),
   acquirer_link: z.strictObject({
     link_id: z.string().refine(isIdentifier, `expected ${identifierRule}`),

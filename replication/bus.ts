@@ -1,10 +1,11 @@
 import type { NodeId } from '../base/identifiers.ts';
 
 /**
- * Channels between the processes of a cluster. raft: consensus and log entries. forward: sealed requests to an
- * owner and their answers. call: sealed calls of one node to another (an import's cards to their owner).
+ * Channels between the processes of a cluster. raft: consensus and log entries. snapshot: a group's fold for a member
+ * that is far behind (R10). forward: sealed requests to an owner and their answers. call: sealed calls of one node to
+ * another (an import's cards to their owner).
  */
-export type Channel = 'raft' | 'forward' | 'call';
+export type Channel = 'raft' | 'snapshot' | 'forward' | 'call';
 
 /**
  * Datagrams between processes: a message arrives once, more than once, late, out of order or never, and nobody is

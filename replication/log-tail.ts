@@ -5,6 +5,8 @@ import type { RaftLog } from './raft.ts';
 /** The part of a log that is on disk: store/log-reader.ts, or an array in tests. */
 export interface EntrySource {
   last(): LogPosition;
+  /** The position before the first entry that has not been trimmed. */
+  base(): LogPosition;
   position(index: number): LogPosition | undefined;
   entries(from: number, count: number): readonly LogEntry[];
 }
@@ -19,16 +21,18 @@ const readEntries = 512;
  * rest in the group's file. Memory is bounded by `keptEntries` plus what is not yet on disk.
  */
 export class LogTail implements RaftLog {
-  readonly #source: EntrySource;
+  #source: EntrySource;
   /** Entries with indexes #from .. #from + length - 1, up to the last one of the log. */
   #tail: LogEntry[] = [];
   #from: number;
   #before: LogPosition;
+  #base: LogPosition;
   #durable: number;
 
   constructor(source: EntrySource) {
     this.#source = source;
     this.#before = source.last();
+    this.#base = source.base();
     this.#from = this.#before.index + 1;
     this.#durable = this.#before.index;
   }
@@ -37,7 +41,31 @@ export class LogTail implements RaftLog {
     return this.#tail.at(-1) ?? this.#before;
   }
 
+  get base(): LogPosition {
+    return this.#base;
+  }
+
+  /** The file has been trimmed: entries that are not kept in memory can be read from the new base on only. */
+  onTrimmed(base: LogPosition): void {
+    if (base.index > this.#base.index) this.#base = base;
+  }
+
+  /** The file was replaced: what is not in memory is read from `source` from now on. */
+  onReplaced(source: EntrySource): void {
+    this.#source = source;
+  }
+
+  reset(position: LogPosition): void {
+    this.#tail = [];
+    this.#before = position;
+    this.#base = position;
+    this.#from = position.index + 1;
+    this.#durable = position.index;
+  }
+
   position(index: number): LogPosition | undefined {
+    if (index < this.#base.index) return undefined;
+    if (index === this.#base.index) return this.#base;
     if (index >= this.#from) return this.#tail[index - this.#from];
     return index === this.#before.index ? this.#before : this.#source.position(index);
   }

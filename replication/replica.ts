@@ -1,25 +1,43 @@
 import type { Clock, Timer } from '../base/clock.ts';
 import { assert } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
+import type { Random } from '../base/random.ts';
+import type { LogEntry, LogPosition, MembershipEntry } from '../store/entry.ts';
 import type { GroupWriter, WriterEvent } from '../store/writer.ts';
 import { LogTail, type EntrySource } from './log-tail.ts';
-import { Raft, type HardState, type RaftMessage, type Ready } from './raft.ts';
+import {
+  Raft,
+  type Acknowledgement,
+  type HardState,
+  type Membership,
+  type RaftMessage,
+  type Ready,
+  type Remembered,
+} from './raft.ts';
 
 export interface ReplicaOptions {
   readonly group: GroupId;
   readonly self: NodeId;
-  readonly voters: readonly NodeId[];
-  readonly mayCampaign: () => boolean;
+  readonly incarnation: number;
+  readonly memberships: readonly Membership[];
+  readonly campaignDelayMs: (leader: NodeId | undefined) => number;
+  readonly willing: () => boolean;
+  readonly remembered: (id: NodeId) => Remembered | undefined;
   readonly hardState: HardState;
   readonly source: EntrySource;
   readonly applied: number;
-  readonly patient?: ReadonlySet<NodeId>;
+  readonly patient?: () => ReadonlySet<NodeId>;
   readonly heartbeatMs: number;
   readonly electionTimeoutMs: number;
   readonly clock: Clock;
+  readonly random: Random;
   readonly writer: GroupWriter;
   /** Syncs term and vote; returns when they are on disk. */
   readonly saveHardState: (state: HardState) => void;
+  /** Syncs this member's new incarnation; returns when it is on disk. */
+  readonly saveIncarnation: (incarnation: number) => void;
+  /** Syncs what is about to be cut, so that it can be offered to the present owner (R9). */
+  readonly salvage: (entries: readonly LogEntry[]) => void;
   readonly send: (to: NodeId, message: RaftMessage) => void;
   readonly listener: ReplicaListener;
 }
@@ -27,13 +45,26 @@ export interface ReplicaOptions {
 export interface ReplicaListener {
   /** This node came to lead, or no longer does. */
   onRole(group: GroupId, leading: boolean, term: number): void;
-  /** More of the log is committed, or on this node's disk. */
-  onProgress(group: GroupId, progress: { readonly commit: number; readonly durable: number }): void;
+  /** Another leader is known than before, or none. */
+  onLeader(group: GroupId, leader: NodeId | undefined, term: number): void;
+  /** More of the log is committed or on this node's disk, or the lease was renewed. */
+  onProgress(group: GroupId, progress: Progress): void;
   /** The fold in the file has come this far. */
   onApplied(group: GroupId, applied: number): void;
   onMark(group: GroupId, compare: string, index: number): void;
+  /** What members have on their disks in this term, as the leader says. */
+  onAcknowledged(group: GroupId, term: number, acknowledged: readonly Acknowledgement[]): void;
+  /** The leader has trimmed what this copy lacks. */
+  onBehind(group: GroupId, leader: NodeId): void;
   /** This copy has stopped: its log is broken or its disk cannot be written. */
   onFailure(group: GroupId, reason: string): void;
+}
+
+export interface Progress {
+  readonly commit: number;
+  readonly durable: number;
+  /** Monotonic time until which a leader may answer for `local` ranges; 0: it may not (R3). */
+  readonly leaseUntilMs: number;
 }
 
 type Append = NonNullable<Ready['write']>;
@@ -59,9 +90,14 @@ export class Replica {
   #appliedMs: number;
   #writing = false;
   #flushScheduled = false;
-  #reported = { commit: 0, durable: 0, leading: false, term: 0 };
+  #reported = { commit: 0, durable: 0, leaseUntilMs: 0, leading: false, term: 0 };
+  #reportedLeader: NodeId | undefined;
+  /** What has been cut since the write that is under way was handed over: its report says nothing about what follows. */
+  #cutSinceWrite: number | undefined;
   #waiting: Append[] = [];
   #stopped = false;
+  /** A snapshot is about to replace the file: nothing is written to it meanwhile. */
+  #installing = false;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
@@ -70,7 +106,7 @@ export class Replica {
     this.#applied = options.applied;
     this.#applyRequested = options.applied;
     this.#appliedMs = options.clock.monotonicMs();
-    this.raft = new Raft({ ...options, log: this.#tail });
+    this.raft = new Raft({ ...options, log: this.#tail, nowMs: this.#appliedMs });
   }
 
   get applied(): number {
@@ -91,15 +127,64 @@ export class Replica {
   receive(from: NodeId, message: RaftMessage): void {
     if (this.#stopped) return;
     this.raft.receive(from, message, this.#options.clock.monotonicMs());
+    const isLeaders = message.kind === 'append' && message.term === this.raft.term && this.raft.leader === from;
+    if (isLeaders && message.acknowledged.length > 0) {
+      this.#options.listener.onAcknowledged(this.group, message.term, message.acknowledged);
+    }
     this.#scheduleFlush();
   }
 
   /** Appends entries; the index of the first, or undefined when this node does not lead the group. */
   propose(bodies: readonly string[]): number | undefined {
     if (this.#stopped) return undefined;
-    const first = this.raft.propose(bodies);
+    const first = this.raft.propose(bodies, this.#options.clock.monotonicMs());
     if (first !== undefined) this.#scheduleFlush();
     return first;
+  }
+
+  /** Hands leadership to a voter (3.10). False: not possible now. */
+  transfer(to: NodeId): boolean {
+    const begun = !this.#stopped && this.raft.transfer(to, this.#options.clock.monotonicMs());
+    this.#scheduleFlush();
+    return begun;
+  }
+
+  /** Leads no longer, at once. */
+  stepDown(): void {
+    if (this.#stopped) return;
+    this.raft.stepDown(this.#options.clock.monotonicMs());
+    this.#flush();
+  }
+
+  /** An operator gives up the members that `entry` leaves out. */
+  recover(entry: MembershipEntry): boolean {
+    const begun = !this.#stopped && this.raft.recover(entry, this.#options.clock.monotonicMs());
+    this.#scheduleFlush();
+    return begun;
+  }
+
+  /** See `Raft.takeSnapshot`; what is about to be replaced has been salvaged when this returns. */
+  takeSnapshot(position: LogPosition): 'have' | 'useless' | 'install' {
+    if (this.#stopped) return 'useless';
+    const taken = this.raft.takeSnapshot(position);
+    if (taken.kind === 'install' && taken.removed.length > 0) this.#options.salvage(taken.removed);
+    if (taken.kind === 'install') this.#installing = true;
+    this.#scheduleFlush();
+    return taken.kind;
+  }
+
+  /** The group's file was replaced by a snapshot: log and fold stand at `position`. */
+  onInstalled(position: LogPosition, membership: Membership, source: EntrySource): void {
+    this.#tail.onReplaced(source);
+    this.raft.onSnapshot(position, membership);
+    this.#installing = false;
+    this.#waiting = [];
+    this.#writing = false;
+    this.#cutSinceWrite = undefined;
+    this.#applied = position.index;
+    this.#applyRequested = position.index;
+    this.#options.listener.onApplied(this.group, position.index);
+    this.#scheduleFlush();
   }
 
   onWriter(event: WriterEvent): void {
@@ -107,9 +192,7 @@ export class Replica {
     switch (event.kind) {
       case 'written':
         this.#writing = false;
-        // A report about entries that were cut since does not count: raft knows how far it is this log that is on disk.
-        this.raft.onDurable(event.durable);
-        this.#tail.onDurable(this.raft.durable);
+        this.#reportDurable(event.durable);
         this.raft.onApplied(event.applied);
         if (event.applied !== this.#applied) {
           this.#applied = event.applied;
@@ -118,6 +201,19 @@ export class Replica {
         // What has become durable may be committed by it: answers leave in this turn, not after the next.
         this.#flush();
         return;
+      case 'trimmed':
+        this.#tail.onTrimmed(event.base);
+        return;
+      case 'snapshot-refused':
+        if (!this.#installing) return;
+        this.#installing = false;
+        this.raft.onSnapshotRefused();
+        this.#scheduleFlush();
+        return;
+      case 'snapshot-begun':
+      case 'snapshot-written':
+      case 'installed':
+        return;
       case 'mark':
         this.#options.listener.onMark(this.group, event.compare, event.index);
         return;
@@ -125,6 +221,17 @@ export class Replica {
         this.#stop(event.reason);
         return;
     }
+  }
+
+  /**
+   * Fenced: what was cut after the write had been handed over may stand in the log again, from a later leader, while
+   * the disk has yet to cut and write it again. Such a report counts up to the cut only.
+   */
+  #reportDurable(durable: LogPosition): void {
+    const cut = this.#cutSinceWrite;
+    const counts = cut === undefined || durable.index <= cut ? durable : this.#tail.position(cut);
+    if (counts !== undefined) this.raft.onDurable(counts);
+    this.#tail.onDurable(this.raft.durable);
   }
 
   stop(): void {
@@ -147,17 +254,24 @@ export class Replica {
   }
 
   #flush(): void {
-    const { clock, listener, send, saveHardState } = this.#options;
+    const { clock, listener, send, saveHardState, saveIncarnation, salvage } = this.#options;
     const ready = this.raft.takeReady(clock.monotonicMs());
     if (this.raft.failure !== undefined) {
       this.#stop(this.raft.failure);
       return;
     }
+    if (ready.incarnation !== undefined) saveIncarnation(ready.incarnation);
     if (ready.hardState !== undefined) saveHardState(ready.hardState);
     for (const { to, message } of ready.messages) send(to, message);
-    if (ready.write !== undefined) this.#waiting.push(ready.write);
+    if (ready.write !== undefined) {
+      const { keepThrough, removed } = ready.write;
+      if (removed.length > 0) salvage(removed);
+      if (keepThrough !== undefined) this.#cutSinceWrite = Math.min(this.#cutSinceWrite ?? keepThrough, keepThrough);
+      this.#waiting.push(ready.write);
+    }
     this.#write(ready.commit);
     this.#report(listener);
+    if (ready.fetchSnapshotFrom !== undefined) listener.onBehind(this.group, ready.fetchSnapshotFrom);
   }
 
   /**
@@ -166,7 +280,7 @@ export class Replica {
    * them, so it is left until enough has gathered or some time has passed.
    */
   #write(commit: number): void {
-    if (this.#writing) return;
+    if (this.#writing || this.#installing) return;
     const appends = this.#waiting;
     const nowMs = this.#options.clock.monotonicMs();
     const behind = commit - this.#applyRequested;
@@ -192,21 +306,45 @@ export class Replica {
     this.#writing = true;
     this.#applyRequested = Math.max(this.#applyRequested, applyThrough);
     const { writer } = this.#options;
-    for (const append of appends) writer.submit({ group: this.group, ...append, applyThrough });
-    if (appends.length === 0) writer.submit({ group: this.group, keepThrough: undefined, entries: [], applyThrough });
+    this.#cutSinceWrite = undefined;
+    // One request, and so one report: what was cut and came again would seem to be on disk between two of them.
+    writer.submit({ group: this.group, ...merged(appends), applyThrough });
   }
 
   #report(listener: ReplicaListener): void {
     const leading = this.raft.role === 'leader';
-    const { term, commit, durable } = this.raft;
+    const { term, commit, durable, leader, leaseUntilMs } = this.raft;
     if (leading !== this.#reported.leading || (leading && term !== this.#reported.term)) {
       this.#reported = { ...this.#reported, leading, term };
       listener.onRole(this.group, leading, term);
     }
+    if (leader !== this.#reportedLeader) {
+      this.#reportedLeader = leader;
+      listener.onLeader(this.group, leader, term);
+    }
     assert(commit >= this.#reported.commit, `commit index of ${this.group} never goes back`);
-    if (commit !== this.#reported.commit || durable !== this.#reported.durable) {
-      this.#reported = { ...this.#reported, commit, durable };
-      listener.onProgress(this.group, { commit, durable });
+    const before = this.#reported;
+    // A little more lease is not worth a message between threads.
+    const lease = leaseUntilMs - before.leaseUntilMs;
+    const leaseMoved = lease < 0 || lease >= this.#options.heartbeatMs / 2;
+    if (commit !== before.commit || durable !== before.durable || leaseMoved) {
+      this.#reported = { ...before, commit, durable, leaseUntilMs };
+      listener.onProgress(this.group, { commit, durable, leaseUntilMs });
     }
   }
+}
+
+/** Appends in order as one: a cut removes what earlier ones would have appended above it. */
+function merged(appends: readonly Append[]): Omit<Append, 'removed'> {
+  let keepThrough: number | undefined;
+  let entries: LogEntry[] = [];
+  for (const append of appends) {
+    const cut = append.keepThrough;
+    if (cut !== undefined) {
+      entries = entries.filter(({ index }) => index <= cut);
+      keepThrough = Math.min(keepThrough ?? cut, cut);
+    }
+    entries.push(...append.entries);
+  }
+  return { keepThrough, entries };
 }

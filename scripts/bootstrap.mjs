@@ -16,6 +16,8 @@ const targets = {
   check: 'scripts/check.ts',
   bench: 'scripts/bench.ts',
   'drill:kill': 'scripts/kill-drill.ts',
+  'drill:failover': 'scripts/failover-drill.ts',
+  simulate: 'scripts/simulate.ts',
 };
 
 function fail(sentence) {

@@ -53,6 +53,9 @@ test('an unknown target is answered with the known ones', () => {
   for (const args of [[], ['stop'], ['constructor']]) {
     const result = run(root, ['scripts/bootstrap.mjs', ...args]);
     assert.equal(result.status, 1);
-    assert.equal(result.lastLine, 'usage: node scripts/bootstrap.mjs start|test|check|bench|drill:kill [arguments]');
+    assert.equal(
+      result.lastLine,
+      'usage: node scripts/bootstrap.mjs start|test|check|bench|drill:kill|drill:failover|simulate [arguments]',
+    );
   }
 });

@@ -4,27 +4,24 @@
  * approval that the acquirer received since the drill began must be in its group's log once, at every node.
  * Exit codes: 0 nothing was lost, 1 something was, or the drill could not be made, 2 wrong usage.
  */
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { waitFor } from '../base/clock.ts';
 import type { Clock } from '../base/clock.ts';
-import { describeError, SwitchError } from '../base/errors.ts';
+import { describeError } from '../base/errors.ts';
 import { seededRandom } from '../base/random.ts';
 import type { Random } from '../base/random.ts';
 import { realClock, realRandom } from '../base/real.ts';
-import { loadTopology } from '../base/topology.ts';
-import type { Endpoint, Topology } from '../base/topology.ts';
+import type { Topology } from '../base/topology.ts';
 import { readAcquirerCards } from '../cli/acquirer/cards.ts';
 import { runLoad } from '../cli/acquirer/load.ts';
 import { sampleCardFile } from '../cli/acquirer/load-command.ts';
 import { defaultMix } from '../cli/acquirer/load-mix.ts';
 import { targetsOf } from '../cli/acquirer/usage.ts';
 import { prepareCluster } from '../cli/cluster/first-start.ts';
-import { checkPortsFree } from '../cli/cluster/preflight.ts';
 import { startCluster } from '../cli/cluster/supervisor.ts';
 import type { RunningCluster } from '../cli/cluster/supervisor.ts';
 import { compareCluster } from '../cli/commands/compare.ts';
@@ -33,6 +30,7 @@ import type { NodeVerification } from '../cli/commands/verify.ts';
 import { OperatorBus } from '../cli/operator-bus.ts';
 import { verdictOf } from '../compare/report.ts';
 import type { CompareResult, Verdict } from '../compare/report.ts';
+import { placeForDrill, readWhole } from './drill-place.ts';
 
 export interface DrillOptions {
   readonly topology: Topology;
@@ -198,40 +196,6 @@ function sizeOf(file: string): number {
 
 const usage = 'usage: npm run drill:kill [-- --runs N --seed S]';
 
-/** The shape of nodes.yaml at ports that are free, so that the drill can run beside a cluster. */
-async function placeForDrill(folder: string): Promise<{ readonly topology: Topology; readonly configFile: string }> {
-  const sample = loadTopology(fileURLToPath(new URL('../nodes.yaml', import.meta.url)));
-  const configFile = join(folder, 'nodes.yaml');
-  for (let attempt = 1; ; attempt++) {
-    const shift = 1_000 + realRandom.below(40_000);
-    const shifted = (endpoint: Endpoint): Endpoint => ({ ...endpoint, port: endpoint.port + shift });
-    const topology: Topology = {
-      ...sample,
-      cluster: 'kill-drill',
-      nodes: sample.nodes.map((node) => ({ ...node, acquirer: shifted(node.acquirer) })),
-      brokers: sample.brokers.map((broker) => ({
-        ...broker,
-        client: shifted(broker.client),
-        cluster: shifted(broker.cluster),
-      })),
-    };
-    try {
-      await checkPortsFree(topology, realClock);
-      // JSON is YAML.
-      writeFileSync(configFile, JSON.stringify(topology, undefined, 2));
-      return { topology: loadTopology(configFile), configFile };
-    } catch (error) {
-      if (!(error instanceof SwitchError && error.code === 'PORT_TAKEN') || attempt === 20) throw error;
-    }
-  }
-}
-
-function readWhole(name: string, text: string, least: number, most: number): number {
-  const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value >= least && value <= most)) throw new RangeError(`--${name} takes ${least} to ${most}\n${usage}`);
-  return value;
-}
-
 function readArguments(): { readonly runs: number; readonly seed: number } {
   const { values } = parseArgs({
     options: { runs: { type: 'string', default: '20' }, seed: { type: 'string' } },
@@ -246,7 +210,7 @@ async function main(): Promise<number> {
   try {
     ({ runs, seed } = readArguments());
   } catch (error) {
-    process.stderr.write(`${describeError(error)}\n`);
+    process.stderr.write(`${describeError(error)}\n${usage}\n`);
     return 2;
   }
   const folder = mkdtempSync(join(tmpdir(), 'quadrant-drill-'));
@@ -263,7 +227,7 @@ async function main(): Promise<number> {
     });
   }
   try {
-    const place = await placeForDrill(folder);
+    const place = await placeForDrill(folder, 'kill-drill');
     const results = await runKillDrill({
       ...place,
       dataFolder: join(folder, 'data'),

@@ -88,6 +88,8 @@ export interface DecisionEntry extends Decided {
   readonly post: string;
   /** Log index of the hold that this completes, or 0. */
   readonly completes: number;
+  /** Its duplicate key, when there is one: names it in another log too, where its index is another's (R9). */
+  readonly completesKey?: string;
 }
 
 /** A reversal (0400, 0420), decided. */
@@ -95,6 +97,8 @@ export interface ReversalEntry extends Decided {
   readonly kind: 'reversal';
   /** Log index of the transaction that is reversed; 0 when none matched. */
   readonly original: number;
+  /** Its duplicate key, when one matched: names it in another log too, where its index is another's (R9). */
+  readonly originalKey?: string;
   /** What remains of the original in billing currency: 0 for a full reversal, more after DE 95. */
   readonly remaining: string;
   /** No original was found: what to decline when it comes after all. */
@@ -203,10 +207,94 @@ export interface MembershipEntry {
   readonly lost: readonly NodeId[];
 }
 
+/**
+ * A repeat that is going to get a stored approval (R5): entered before the answer leaves, so that nobody releases the
+ * approval while one of those who asked for it may have it.
+ */
+export interface AttemptEntry {
+  readonly kind: 'attempt';
+  readonly at: number;
+  readonly durability: Durability;
+  /** Duplicate key of the transaction, and its log index. */
+  readonly key: string;
+  readonly transaction: number;
+  readonly attempt: string;
+}
+
+/** An edge's word that an attempt was answered 91: its approval, if there is one, was never delivered (R5). */
+export interface UndeliveredEntry {
+  readonly kind: 'undelivered';
+  readonly at: number;
+  readonly attempt: string;
+  readonly key: string;
+  /** Log index of the transaction that the attempt was entered for; 0: never seen, and refused when it comes. */
+  readonly transaction: number;
+  /** With it every attempt of the transaction is reported: its effect is taken back, as by a full reversal. */
+  readonly releases: boolean;
+}
+
+/** What may have been answered on the strength of the owner's disk alone, and so is worth salvaging (R9). */
+export type SalvageableEntry = DecisionEntry | ReversalEntry | AttemptEntry;
+
+/** Why a salvaged entry does not count, or counts otherwise than it was decided. */
+export type ResolutionReason =
+  | ''
+  /** Adopted; what it referred to is not here: the reversal leaves a tombstone, the completion posts by itself. */
+  | 'unmatched'
+  /** Adopted without its hold: its completion has come since, and posted by itself. */
+  | 'completed'
+  /** Its duplicate key has its deciding entry here. */
+  | 'decided'
+  /** A reversal of it has come since. */
+  | 'reversed'
+  /** Its attempt was reported undelivered since. */
+  | 'undelivered'
+  /** The card is not on file here. */
+  | 'card-unknown'
+  /** The transaction that an attempt was for is not here. */
+  | 'original-unknown'
+  /** No sum of a card may come near what the store's integers hold. */
+  | 'too-large';
+
+/** What became of one entry that a log lost and a node kept (R9); `term` and `index` name it for good. */
+export interface ResolutionEntry {
+  readonly kind: 'resolution';
+  readonly at: number;
+  readonly offer: { readonly term: number; readonly index: number; readonly hash: string; readonly from: NodeId };
+  readonly outcome: 'adopted' | 'voided';
+  readonly reason: ResolutionReason;
+  /** The salvaged entry; where it is adopted, with references as they are in this log. */
+  readonly decision: SalvageableEntry;
+}
+
+/** counted: as an approval. same: the owner has approved it, too. reversed: the acquirer has taken it back since. */
+export type StandInOutcome = 'counted' | 'same' | 'reversed' | 'card-unknown' | 'too-large';
+
+/** An approval that an edge gave by itself while the group had no owner, entered afterwards. */
+export interface StandInEntry {
+  readonly kind: 'stand-in';
+  readonly at: number;
+  /** The edge and its own number, for people; the attempt in `decision` names the approval for good. */
+  readonly node: NodeId;
+  readonly sequence: number;
+  /** What the edge approved, billing currency; `decision` has what of it is held or posted now. */
+  readonly amount: string;
+  readonly outcome: StandInOutcome;
+  readonly decision: DecisionEntry;
+  /** Log index of what the owner decided for the same key, or 0. */
+  readonly transaction: number;
+  /** By how much it went over what the card had left, billing currency. */
+  readonly overspent: string;
+}
+
 export type EntryBody =
   | MembershipEntry
   | DecisionEntry
   | ReversalEntry
+  | AttemptEntry
+  | UndeliveredEntry
+  | ResolutionEntry
+  | StandInEntry
   | CardsEntry
   | ExpiryEntry
   | ConfigurationEntry

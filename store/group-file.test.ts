@@ -7,13 +7,12 @@ import { describe, test, type TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 
 import { SwitchError } from '../base/errors.ts';
-import { groupId, nodeId } from '../base/identifiers.ts';
+import { groupId } from '../base/identifiers.ts';
 import { ManualClock } from '../base/manual-clock.ts';
 import { checkpoint } from './checkpoint.ts';
 import { chainEntry, encodeBody, originPosition, type EntryBody, type LogEntry, type LogPosition } from './entry.ts';
 import { GroupFile, noFold, type Fold } from './group-file.ts';
 import { GroupReader } from './log-reader.ts';
-import { NodeState } from './node-state.ts';
 import { WriteQueue } from './write-queue.ts';
 import type { WriterEvent } from './writer.ts';
 
@@ -422,21 +421,4 @@ describe('a write queue', () => {
       ['a failed', 'b written'],
     );
   });
-});
-
-test('a node remembers term and vote of each group, and never starts twice under one number', (t) => {
-  const path = join(folder(t), 'node.db');
-  let state = new NodeState(path);
-  assert.deepEqual(state.hardState(group), { term: 0, votedFor: undefined });
-  assert.equal(state.countBoot(), 1);
-  state.saveHardState(group, { term: 3, votedFor: nodeId('n2') });
-  state.saveHardState(groupId('b'), { term: 9, votedFor: undefined });
-  state.close();
-  state = new NodeState(path);
-  assert.deepEqual(state.hardState(group), { term: 3, votedFor: nodeId('n2') });
-  assert.deepEqual(state.hardState(groupId('b')), { term: 9, votedFor: undefined });
-  state.saveHardState(group, { term: 4, votedFor: undefined });
-  assert.deepEqual(state.hardState(group), { term: 4, votedFor: undefined });
-  assert.deepEqual([state.countBoot(), state.countBoot()], [2, 3]);
-  state.close();
 });

@@ -2,14 +2,24 @@ import Database from 'better-sqlite3';
 
 import { assert, SwitchError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
-import { decodeBody, originPosition, type EntryBody, type LogEntry, type LogPosition } from './entry.ts';
+import { decodeBody, type EntryBody, type LogEntry, type LogPosition } from './entry.ts';
+import { readApplied, readBase } from './log-reader.ts';
+import { currentGroupFile, removeLeftovers } from './snapshot-install.ts';
 
-/** The state that a group's committed entries add up to: what the file computes from its log as it applies it. */
-export interface Fold {
+/** What tables a fold has, and which of their columns are the same on every node. */
+export interface FoldShape {
   /** SQL that creates the fold's tables and indexes when they are missing. */
   readonly schema: string;
+  /** By table, the columns that each node makes for itself: they are in no snapshot (R10). */
+  readonly derived?: Readonly<Record<string, readonly string[]>>;
+}
+
+/** The state that a group's committed entries add up to: what the file computes from its log as it applies it. */
+export interface Fold extends FoldShape {
   /** Prepares to apply; the returned function is called inside the file's transaction, once for each entry. */
   open(database: Database.Database, group: GroupId): (index: number, term: number, entry: EntryBody) => void;
+  /** Makes all derived columns, after the other ones came with a snapshot. */
+  derive?(database: Database.Database): void;
 }
 
 /** A fold of nothing: what the witness keeps. */
@@ -22,18 +32,33 @@ export interface WriteBatch {
   readonly keepThrough: number | undefined;
   /** Apply committed entries up to here. */
   readonly applyThrough: number;
+  /** Entries up to here, applied ones only, are no longer needed: as many as a short transaction takes are removed. */
+  readonly trimThrough?: number;
 }
 
 export interface WriteOutcome {
   /** All of the log up to here is on disk. */
   readonly durable: LogPosition;
   readonly applied: number;
+  /** The position before the first entry that is kept. */
+  readonly base: LogPosition;
   /** Apply stopped right after this mark: the caller opens its snapshots, then lets apply go on. */
   readonly mark: { readonly compare: string; readonly index: number } | undefined;
 }
 
+/** Whose file it is, and what is computed in it. */
+export interface GroupIdentity {
+  readonly group: GroupId;
+  readonly cluster: string;
+  readonly fold: Fold;
+}
+
 const formatVersion = 1;
 
+/**
+ * `membership` has the bodies of the membership entries of `log`, so that they are found without reading all of it; of
+ * those that were trimmed the newest. `meta` has the base: the position before the first entry that is kept.
+ */
 const logSchema = `
   CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS log (
@@ -42,10 +67,48 @@ const logSchema = `
     body TEXT NOT NULL,
     hash TEXT NOT NULL
   ) STRICT;
+  CREATE TABLE IF NOT EXISTS membership (log_index INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
 `;
+
+/** How the body of a membership entry begins: `kind` is the first property of every body (entry.ts). */
+const membershipStart = '{"kind":"membership"';
 
 /** Entries applied in one transaction at most: bounds the time for which a batch keeps its file. */
 const maximumAppliedPerBatch = 20_000;
+/** Entries trimmed in one transaction at most: a few milliseconds. */
+const maximumTrimmedPerBatch = 1_000;
+
+/** Creates what is missing in a group's file. Throws DATA_FOLDER_FOREIGN for another format's, cluster's or group's. */
+export function prepareGroupFile(database: Database.Database, { group, cluster, fold }: GroupIdentity): void {
+  database.exec(logSchema);
+  const identity = { format: String(formatVersion), cluster, group: group as string };
+  for (const [name, value] of Object.entries(identity)) {
+    database.prepare('INSERT OR IGNORE INTO meta VALUES (?, ?)').run(name, value);
+    const found = database.prepare<[string], string>('SELECT value FROM meta WHERE name = ?').pluck().get(name);
+    if (found !== value) {
+      throw new SwitchError(
+        'DATA_FOLDER_FOREIGN',
+        `${database.name} has ${name} "${found ?? ''}" and this process expects "${value}"`,
+      );
+    }
+  }
+  database.exec(fold.schema);
+  database.prepare("INSERT OR IGNORE INTO meta VALUES ('applied_index', '0')").run();
+}
+
+/**
+ * Of a new file. A decision dirties a few random pages (card, key, match index): smaller ones halve what the
+ * write-ahead log has to carry.
+ */
+export const pageBytes = 2048;
+
+/** Writes the position before the first entry that is kept; inside the caller's transaction. */
+export function writeBase(database: Database.Database, base: LogPosition): void {
+  const upsert = database.prepare('INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value');
+  upsert.run('base_index', String(base.index));
+  upsert.run('base_term', String(base.term));
+  upsert.run('base_hash', base.hash);
+}
 
 /**
  * A group's file: its log, and the fold of the log's committed entries. One transaction appends what is new and
@@ -53,64 +116,75 @@ const maximumAppliedPerBatch = 20_000;
  *
  * Guarantees: when `write` returns, every entry that it reports is on disk (`synchronous=FULL` on a write-ahead log);
  * how far the fold is may fall back after a crash of the machine, and is then made up from the log. The
- * fold holds committed entries only and is never rolled back; cutting the log below it is a broken invariant.
+ * fold holds committed entries only and is never rolled back: cutting the log below it is a broken invariant, and
+ * trimming goes no further than it.
  */
 export class GroupFile {
+  /** Where the file is: `path` of `open`, or one that a snapshot has put in its place. */
+  readonly path: string;
+  readonly identity: GroupIdentity;
   readonly #database: Database.Database;
   readonly #apply: (index: number, term: number, entry: EntryBody) => void;
   readonly #insert: Database.Statement;
+  readonly #insertMembership: Database.Statement;
   readonly #cut: Database.Statement;
+  readonly #cutMemberships: Database.Statement;
+  readonly #trimLog: Database.Statement;
+  readonly #trimMemberships: Database.Statement;
   readonly #select: Database.Statement<unknown[], { log_index: number; term: number; body: string }>;
+  readonly #position: Database.Statement<[number], LogPosition>;
   readonly #setApplied: Database.Statement;
   readonly #transact: (batch: WriteBatch) => void;
   #last: LogPosition;
+  #base: LogPosition;
   #applied: number;
   #mark: WriteOutcome['mark'];
   #synchronous = true;
   /** Bodies appended but not yet applied, so that apply need not read back what was just written. */
   #unapplied = new Map<number, LogEntry>();
 
+  /** Opens the file, or the one that has replaced it, and removes what an interrupted replacement has left. */
   static open(path: string, group: GroupId, cluster: string, fold: Fold): GroupFile {
     let database: Database.Database | undefined;
+    let current = path;
     try {
-      database = new Database(path, { timeout: 0 });
-      return new GroupFile(database, path, group, cluster, fold);
+      current = currentGroupFile(path);
+      removeLeftovers(current);
+      database = new Database(current, { timeout: 0 });
+      return new GroupFile(database, { group, cluster, fold });
     } catch (error) {
       database?.close();
       if (error instanceof SwitchError) throw error;
-      throw new SwitchError('STORE_UNREADABLE', `cannot open ${path}: ${String(error)}`, { cause: error });
+      throw new SwitchError('STORE_UNREADABLE', `cannot open ${current}: ${String(error)}`, { cause: error });
     }
   }
 
-  private constructor(database: Database.Database, path: string, group: GroupId, cluster: string, fold: Fold) {
+  private constructor(database: Database.Database, identity: GroupIdentity) {
+    const { group, fold } = identity;
     this.#database = database;
-    // A decision dirties a few random pages (card, key, match index): smaller ones halve what the log has to carry.
-    database.pragma('page_size = 2048');
+    this.path = database.name;
+    this.identity = identity;
+    database.pragma(`page_size = ${pageBytes}`);
     database.pragma('journal_mode = WAL');
     database.pragma('synchronous = FULL');
     // Checkpoints run on another connection (store/checkpoint.ts): one here stalls every answer behind it.
     database.pragma('wal_autocheckpoint = 0');
     database.pragma('cache_size = -16384');
-    database.exec(logSchema);
-    const identity = { format: String(formatVersion), cluster, group: group as string };
-    for (const [name, value] of Object.entries(identity)) {
-      database.prepare('INSERT OR IGNORE INTO meta VALUES (?, ?)').run(name, value);
-      const found = readMeta(database, name);
-      if (found !== value) {
-        throw new SwitchError(
-          'DATA_FOLDER_FOREIGN',
-          `${path} has ${name} "${found ?? ''}" and this process expects "${value}"`,
-        );
-      }
-    }
-    database.exec(fold.schema);
-    database.prepare("INSERT OR IGNORE INTO meta VALUES ('applied_index', '0')").run();
-    this.#applied = Number(readMeta(database, 'applied_index'));
-    this.#last = lastPosition(database, group);
+    prepareGroupFile(database, identity);
+    this.#applied = readApplied(database);
+    this.#base = readBase(database, group);
     this.#insert = database.prepare('INSERT INTO log VALUES (?, ?, ?, ?)');
+    this.#insertMembership = database.prepare('INSERT INTO membership VALUES (?, ?)');
     this.#cut = database.prepare('DELETE FROM log WHERE log_index > ?');
+    this.#cutMemberships = database.prepare('DELETE FROM membership WHERE log_index > ?');
+    this.#trimLog = database.prepare('DELETE FROM log WHERE log_index <= ?');
+    this.#trimMemberships = database.prepare(
+      'DELETE FROM membership WHERE log_index < (SELECT max(log_index) FROM membership WHERE log_index <= ?)',
+    );
     this.#select = database.prepare('SELECT log_index, term, body FROM log WHERE log_index = ?');
+    this.#position = database.prepare('SELECT log_index AS "index", term, hash FROM log WHERE log_index = ?');
     this.#setApplied = database.prepare("UPDATE meta SET value = ? WHERE name = 'applied_index'");
+    this.#last = this.#readLast();
     this.#apply = fold.open(database, group);
     const transaction = database.transaction((batch: WriteBatch) => {
       this.#write(batch, group);
@@ -128,21 +202,32 @@ export class GroupFile {
     return this.#applied;
   }
 
+  /** The position before the first entry that is kept. */
+  get base(): LogPosition {
+    return this.#base;
+  }
+
+  /** The position of an entry that is kept, or the base. */
+  position(index: number): LogPosition | undefined {
+    return index === this.#base.index ? this.#base : this.#position.get(index);
+  }
+
   /** Appends and applies in one durable transaction. Throws the store's error, with nothing changed, when it fails. */
   write(batch: WriteBatch): WriteOutcome {
-    const before = { last: this.#last, applied: this.#applied };
+    const before = { last: this.#last, applied: this.#applied, base: this.#base };
     this.#mark = undefined;
-    // What is only applied can be applied again from the log: it needs no sync of its own.
+    // What is only applied can be applied again from the log, what is trimmed trimmed again: no sync of their own.
     this.#sync(batch.entries.length > 0 || batch.keepThrough !== undefined);
     try {
       this.#transact(batch);
     } catch (error) {
       this.#last = before.last;
       this.#applied = before.applied;
+      this.#base = before.base;
       this.#unapplied.clear();
       throw error;
     }
-    return { durable: this.#last, applied: this.#applied, mark: this.#mark };
+    return { durable: this.#last, applied: this.#applied, base: this.#base, mark: this.#mark };
   }
 
   /**
@@ -163,18 +248,27 @@ export class GroupFile {
     this.#database.close();
   }
 
+  /** Closes the file and opens it anew, or the one that has replaced it. Throws what `open` throws. */
+  reopened(): GroupFile {
+    this.close();
+    const { group, cluster, fold } = this.identity;
+    return GroupFile.open(this.path, group, cluster, fold);
+  }
+
   #write(batch: WriteBatch, group: GroupId): void {
     if (batch.keepThrough !== undefined && batch.keepThrough < this.#last.index) {
       assert(batch.keepThrough >= this.#applied, `log of ${group} is cut above applied index ${this.#applied}`);
       for (let index = batch.keepThrough + 1; index <= this.#last.index; index++) this.#unapplied.delete(index);
       this.#cut.run(batch.keepThrough);
-      this.#last = lastPosition(this.#database, group);
+      this.#cutMemberships.run(batch.keepThrough);
+      this.#last = this.#readLast();
     }
     for (const entry of batch.entries) {
       assert(entry.index === this.#last.index + 1, `entry ${entry.index} of ${group} follows ${this.#last.index}`);
       this.#insert.run(entry.index, entry.term, entry.body, entry.hash);
+      if (entry.body.startsWith(membershipStart)) this.#insertMembership.run(entry.index, entry.body);
       this.#unapplied.set(entry.index, entry);
-      this.#last = entry;
+      this.#last = { index: entry.index, term: entry.term, hash: entry.hash };
     }
     const applyThrough = Math.min(batch.applyThrough, this.#last.index, this.#applied + maximumAppliedPerBatch);
     const from = this.#applied;
@@ -182,6 +276,7 @@ export class GroupFile {
     if (this.#applied !== from) this.#setApplied.run(String(this.#applied));
     // A tail that is long in coming to commit is read back from the file instead of being pinned here.
     if (this.#unapplied.size > maximumAppliedPerBatch) this.#unapplied.clear();
+    if (batch.trimThrough !== undefined) this.#trim(batch.trimThrough);
   }
 
   #applyNext(): void {
@@ -194,17 +289,23 @@ export class GroupFile {
     this.#applied = index;
     if (body.kind === 'mark') this.#mark = { compare: body.compare, index };
   }
-}
 
-function readMeta(database: Database.Database, name: string): string | undefined {
-  return database.prepare<[string], { value: string }>('SELECT value FROM meta WHERE name = ?').get(name)?.value;
-}
+  /** Never above the fold: what has been removed cannot be applied any more. */
+  #trim(trimThrough: number): void {
+    const through = Math.min(trimThrough, this.#applied, this.#base.index + maximumTrimmedPerBatch);
+    if (through <= this.#base.index) return;
+    const base = this.#position.get(through);
+    assert(base !== undefined, `applied entry ${through} is in the log`);
+    this.#trimLog.run(through);
+    this.#trimMemberships.run(through);
+    writeBase(this.#database, base);
+    this.#base = base;
+  }
 
-function lastPosition(database: Database.Database, group: GroupId): LogPosition {
-  const row = database
-    .prepare<[], { log_index: number; term: number; hash: string }>(
-      'SELECT log_index, term, hash FROM log ORDER BY log_index DESC LIMIT 1',
-    )
-    .get();
-  return row === undefined ? originPosition(group) : { index: row.log_index, term: row.term, hash: row.hash };
+  #readLast(): LogPosition {
+    const row = this.#database
+      .prepare<[], LogPosition>('SELECT log_index AS "index", term, hash FROM log ORDER BY log_index DESC LIMIT 1')
+      .get();
+    return row ?? this.#base;
+  }
 }

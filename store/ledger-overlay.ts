@@ -1,6 +1,16 @@
 import type { CardId } from '../base/identifiers.ts';
 import { RecentMap } from '../base/recent-map.ts';
-import type { CardRow, LedgerReader, LedgerState, TombstoneRow, TransactionRow } from './ledger.ts';
+import type {
+  CardRow,
+  LedgerReader,
+  LedgerState,
+  RepeatAttemptRow,
+  ResolutionRow,
+  StandInRow,
+  TombstoneRow,
+  TransactionRow,
+  UndeliveredAttemptRow,
+} from './ledger.ts';
 
 interface Versioned<Row> {
   row: Row;
@@ -11,6 +21,7 @@ interface Versioned<Row> {
 /** Cards kept in memory although the file has them as they are: some 500 bytes each. */
 const keptCards = 50_000;
 const knownTombstoneCards = 50_000;
+const knownUndelivered = 50_000;
 
 /**
  * What deciding sees (R1): the committed fold in its file, and on top the effect of every log entry after it,
@@ -19,7 +30,7 @@ const knownTombstoneCards = 50_000;
  *
  * Cards that were read or changed lately stay in memory beyond that, for as long as this node leads: nobody else
  * changes them then, so they need not be read again. Memory is bounded: by the entries between applied and last, which
- * the leader bounds, by `keptCards`, and by `knownTombstoneCards`.
+ * the leader bounds, by `keptCards`, `knownTombstoneCards` and `knownUndelivered`.
  */
 export class LedgerOverlay implements LedgerState {
   readonly #base: LedgerReader;
@@ -29,12 +40,18 @@ export class LedgerOverlay implements LedgerState {
   readonly #transactionsByKey = new Map<string, number>();
   readonly #transactionsByCard = new Map<CardId, Set<number>>();
   readonly #tombstones = new Map<CardId, TombstoneRow[]>();
+  readonly #repeatAttempts = new Map<number, RepeatAttemptRow[]>();
+  readonly #undelivered = new Map<string, UndeliveredAttemptRow>();
+  readonly #resolutions = new Map<string, ResolutionRow>();
+  readonly #standIns = new Map<string, StandInRow>();
   /** Cards as the file has them. */
   readonly #clean = new RecentMap<CardId, CardRow>(keptCards);
   /** A card's hash and id never change: these may outlive the rows. */
   readonly #cleanByHash = new RecentMap<string, CardId>(keptCards);
   /** Every card with a tombstone; undefined: there are too many to know, so the file is asked each time. */
   #tombstoneCards: Set<CardId> | undefined;
+  /** Every attempt that was reported undelivered: each request asks for its own; undefined: too many to know. */
+  #undeliveredKnown: Set<string> | undefined;
   /** What was written by which entry, in order: what `settle` takes from the front. */
   #written: (() => void)[][] = [];
   #writtenFrom = 0;
@@ -43,6 +60,7 @@ export class LedgerOverlay implements LedgerState {
   constructor(base: LedgerReader) {
     this.#base = base;
     this.#tombstoneCards = this.#readTombstoneCards();
+    this.#undeliveredKnown = this.#readUndelivered();
   }
 
   /** Names the entry whose effects the following puts are. */
@@ -73,12 +91,17 @@ export class LedgerOverlay implements LedgerState {
       this.#transactionsByKey,
       this.#transactionsByCard,
       this.#tombstones,
+      this.#repeatAttempts,
+      this.#undelivered,
+      this.#resolutions,
+      this.#standIns,
       this.#clean,
       this.#cleanByHash,
     ]) {
       map.clear();
     }
     this.#tombstoneCards = this.#readTombstoneCards();
+    this.#undeliveredKnown = this.#readUndelivered();
     this.#written = [];
   }
 
@@ -140,6 +163,42 @@ export class LedgerOverlay implements LedgerState {
       .filter((row) => row.state === 'held');
   }
 
+  lastConfigIndex(): number {
+    const [last] = [...this.#transactions.values()].map(({ row }) => row).sort((one, other) => other.index - one.index);
+    return last?.configIndex ?? this.#base.lastConfigIndex();
+  }
+
+  reversalsOf(card: CardId, transaction: number): readonly TransactionRow[] {
+    return this.#merge(
+      card,
+      this.#base.reversalsOf(card, transaction),
+      (row) => row.original === transaction && (row.request.mtiClass === '0400' || row.request.mtiClass === '0420'),
+    );
+  }
+
+  repeatAttempts(transaction: number): readonly RepeatAttemptRow[] {
+    const base = this.#base.repeatAttempts(transaction);
+    const later = this.#repeatAttempts.get(transaction) ?? [];
+    return [...base, ...later.filter((row) => !base.some((each) => each.attempt === row.attempt))];
+  }
+
+  undeliveredAttempt(attempt: string): UndeliveredAttemptRow | undefined {
+    if (this.#undeliveredKnown?.has(attempt) === false) return undefined;
+    return this.#undelivered.get(attempt) ?? this.#base.undeliveredAttempt(attempt);
+  }
+
+  undeliveredAttempts(limit: number): readonly string[] {
+    return [...new Set([...this.#base.undeliveredAttempts(limit), ...this.#undelivered.keys()])].slice(0, limit);
+  }
+
+  resolution(term: number, index: number): ResolutionRow | undefined {
+    return this.#resolutions.get(`${term} ${index}`) ?? this.#base.resolution(term, index);
+  }
+
+  standIn(attempt: string): StandInRow | undefined {
+    return this.#standIns.get(attempt) ?? this.#base.standIn(attempt);
+  }
+
   addCard(row: CardRow): void {
     this.changeCard(row);
   }
@@ -181,14 +240,30 @@ export class LedgerOverlay implements LedgerState {
     });
   }
 
+  redecideTransaction(row: TransactionRow): void {
+    this.changeTransaction(row);
+  }
+
   addTombstone(row: TombstoneRow): void {
     this.#tombstoneCards?.add(row.card);
-    this.#tombstones.set(row.card, [...(this.#tombstones.get(row.card) ?? []), row]);
-    this.#remember(() => {
-      const left = (this.#tombstones.get(row.card) ?? []).filter((other) => other.index !== row.index);
-      if (left.length === 0) this.#tombstones.delete(row.card);
-      else this.#tombstones.set(row.card, left);
-    });
+    this.#addToList(this.#tombstones, row.card, row);
+  }
+
+  addRepeatAttempt(row: RepeatAttemptRow): void {
+    this.#addToList(this.#repeatAttempts, row.transaction, row);
+  }
+
+  addUndeliveredAttempt(row: UndeliveredAttemptRow): void {
+    this.#undeliveredKnown?.add(row.attempt);
+    this.#addUnder(this.#undelivered, row.attempt, row);
+  }
+
+  addResolution(row: ResolutionRow): void {
+    this.#addUnder(this.#resolutions, `${row.term} ${row.offered}`, row);
+  }
+
+  addStandIn(row: StandInRow): void {
+    this.#addUnder(this.#standIns, row.attempt, row);
   }
 
   /** Entries after the applied one that the overlay still carries. */
@@ -206,6 +281,28 @@ export class LedgerOverlay implements LedgerState {
   #readTombstoneCards(): Set<CardId> | undefined {
     const cards = this.#base.cardsWithTombstones(knownTombstoneCards + 1);
     return cards.length > knownTombstoneCards ? undefined : new Set(cards);
+  }
+
+  #readUndelivered(): Set<string> | undefined {
+    const attempts = this.#base.undeliveredAttempts(knownUndelivered + 1);
+    return attempts.length > knownUndelivered ? undefined : new Set(attempts);
+  }
+
+  /** A row that is written once and never changes: it goes when the file has it. */
+  #addUnder<Row>(map: Map<string, Row>, key: string, row: Row): void {
+    map.set(key, row);
+    this.#remember(() => {
+      map.delete(key);
+    });
+  }
+
+  #addToList<Key, Row extends { readonly index: number }>(map: Map<Key, Row[]>, key: Key, row: Row): void {
+    map.set(key, [...(map.get(key) ?? []), row]);
+    this.#remember(() => {
+      const left = (map.get(key) ?? []).filter((other) => other.index !== row.index);
+      if (left.length === 0) map.delete(key);
+      else map.set(key, left);
+    });
   }
 
   #remember(forget: (written: number) => void): void {

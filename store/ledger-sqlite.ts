@@ -1,8 +1,22 @@
+/*
+ * Columns, statements and rows of a card group's fold. Over 500 lines because a table's columns stand beside what reads
+ * and writes them; there is nothing else in it.
+ */
 import type Database from 'better-sqlite3';
 
 import type { CardId } from '../base/identifiers.ts';
-import type { CardStatus, MtiClass, Tombstone } from './entry.ts';
-import type { CardRow, LedgerState, TombstoneRow, TransactionRow, TransactionState } from './ledger.ts';
+import type { CardStatus, MtiClass, ResolutionReason, StandInOutcome, Tombstone } from './entry.ts';
+import type {
+  CardRow,
+  LedgerState,
+  RepeatAttemptRow,
+  ResolutionRow,
+  StandInRow,
+  TombstoneRow,
+  TransactionRow,
+  TransactionState,
+  UndeliveredAttemptRow,
+} from './ledger.ts';
 
 /** Tables of a card group's fold. Money is INTEGER minor units; log indexes identify transactions. */
 export const ledgerSchema = `
@@ -48,7 +62,9 @@ export const ledgerSchema = `
     posted_minor INTEGER NOT NULL,
     hold_expires_at_ms INTEGER NOT NULL,
     original_index INTEGER NOT NULL,
-    restores_minor INTEGER NOT NULL
+    restores_minor INTEGER NOT NULL,
+    config_index INTEGER NOT NULL,
+    attempt TEXT NOT NULL
   ) STRICT;
   CREATE INDEX IF NOT EXISTS card_transaction_match ON card_transaction (card_id, stan, rrn, authorization_code);
   CREATE INDEX IF NOT EXISTS card_transaction_due ON card_transaction (hold_expires_at_ms) WHERE state = 'held';
@@ -61,7 +77,65 @@ export const ledgerSchema = `
     tombstone TEXT NOT NULL
   ) STRICT;
   CREATE INDEX IF NOT EXISTS reversal_tombstone_card ON reversal_tombstone (card_id, match_key);
+  CREATE TABLE IF NOT EXISTS repeat_attempt (
+    transaction_index INTEGER NOT NULL,
+    attempt TEXT NOT NULL,
+    log_index INTEGER NOT NULL,
+    PRIMARY KEY (transaction_index, attempt)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS undelivered_attempt (
+    attempt TEXT PRIMARY KEY,
+    log_index INTEGER NOT NULL,
+    request_key TEXT NOT NULL,
+    transaction_index INTEGER NOT NULL,
+    released INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS resolution (
+    offered_term INTEGER NOT NULL,
+    offered_index INTEGER NOT NULL,
+    offered_hash TEXT NOT NULL,
+    offered_by TEXT NOT NULL,
+    log_index INTEGER NOT NULL,
+    entered_at_ms INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    request_key TEXT NOT NULL,
+    card_id TEXT NOT NULL,
+    PRIMARY KEY (offered_term, offered_index)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS stand_in (
+    attempt TEXT PRIMARY KEY,
+    log_index INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    card_id TEXT NOT NULL,
+    request_key TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    transaction_index INTEGER NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    overspent_minor INTEGER NOT NULL,
+    approved_at_ms INTEGER NOT NULL,
+    entered_at_ms INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
 `;
+
+/**
+ * Adds the columns that a fold of an earlier release does not have, from the log that it was made of: the same values as
+ * in a fold that is made anew.
+ */
+export function upgradeLedger(database: Database.Database): void {
+  const columns = database.prepare("SELECT name FROM pragma_table_info('card_transaction')").pluck().all();
+  if (columns.length === 0 || columns.includes('attempt')) return;
+  const upgrade = database.transaction(() => {
+    database.exec(`
+      ALTER TABLE card_transaction ADD COLUMN config_index INTEGER NOT NULL DEFAULT 0;
+      ALTER TABLE card_transaction ADD COLUMN attempt TEXT NOT NULL DEFAULT '';
+      UPDATE card_transaction SET (config_index, attempt) =
+        (SELECT body ->> 'configIndex', body ->> 'attempt' FROM log WHERE log.log_index = card_transaction.log_index);
+    `);
+  });
+  upgrade();
+}
 
 type Column = string | bigint;
 type Row = Record<string, Column>;
@@ -115,6 +189,8 @@ function toTransaction(row: Row): TransactionRow {
     holdExpiresAt: Number(row['hold_expires_at_ms']),
     original: Number(row['original_index']),
     restores: row['restores_minor'] as bigint,
+    configIndex: Number(row['config_index']),
+    attempt: row['attempt'] as string,
   };
 }
 
@@ -126,6 +202,56 @@ function toTombstone(row: Row): TombstoneRow {
     link: row['link'] as string,
     terminal: row['terminal'] as string,
     tombstone: JSON.parse(row['tombstone'] as string) as Tombstone,
+  };
+}
+
+function toRepeatAttempt(row: Row): RepeatAttemptRow {
+  return {
+    transaction: Number(row['transaction_index']),
+    attempt: row['attempt'] as string,
+    index: Number(row['log_index']),
+  };
+}
+
+function toUndeliveredAttempt(row: Row): UndeliveredAttemptRow {
+  return {
+    attempt: row['attempt'] as string,
+    index: Number(row['log_index']),
+    key: row['request_key'] as string,
+    transaction: Number(row['transaction_index']),
+    released: row['released'] === 1n,
+  };
+}
+
+function toResolution(row: Row): ResolutionRow {
+  return {
+    term: Number(row['offered_term']),
+    offered: Number(row['offered_index']),
+    hash: row['offered_hash'] as string,
+    from: row['offered_by'] as string,
+    index: Number(row['log_index']),
+    at: Number(row['entered_at_ms']),
+    outcome: row['outcome'] as ResolutionRow['outcome'],
+    reason: row['reason'] as ResolutionReason,
+    key: row['request_key'] as string,
+    card: row['card_id'] as CardId | '',
+  };
+}
+
+function toStandIn(row: Row): StandInRow {
+  return {
+    attempt: row['attempt'] as string,
+    index: Number(row['log_index']),
+    node: row['node'] as string,
+    sequence: Number(row['sequence']),
+    card: row['card_id'] as CardId | '',
+    key: row['request_key'] as string,
+    outcome: row['outcome'] as StandInOutcome,
+    transaction: Number(row['transaction_index']),
+    amount: row['amount_minor'] as bigint,
+    overspent: row['overspent_minor'] as bigint,
+    approvedAt: Number(row['approved_at_ms']),
+    enteredAt: Number(row['entered_at_ms']),
   };
 }
 
@@ -141,11 +267,23 @@ export class SqliteLedger implements LedgerState {
   readonly #selectTombstones: Database.Statement<unknown[], Row>;
   readonly #selectTombstoneCards: Database.Statement<unknown[], Row>;
   readonly #selectDue: Database.Statement<unknown[], Row>;
+  readonly #selectLastConfigIndex: Database.Statement<unknown[], Row>;
+  readonly #selectReversals: Database.Statement<unknown[], Row>;
+  readonly #selectRepeatAttempts: Database.Statement<unknown[], Row>;
+  readonly #selectUndelivered: Database.Statement<unknown[], Row>;
+  readonly #selectUndeliveredAttempts: Database.Statement<unknown[], Row>;
+  readonly #selectResolution: Database.Statement<unknown[], Row>;
+  readonly #selectStandIn: Database.Statement<unknown[], Row>;
   readonly #insertCard: Database.Statement | undefined;
   readonly #updateCard: Database.Statement | undefined;
   readonly #insertTransaction: Database.Statement | undefined;
   readonly #updateTransaction: Database.Statement | undefined;
+  readonly #redecideTransaction: Database.Statement | undefined;
   readonly #insertTombstone: Database.Statement | undefined;
+  readonly #insertRepeatAttempt: Database.Statement | undefined;
+  readonly #insertUndelivered: Database.Statement | undefined;
+  readonly #insertResolution: Database.Statement | undefined;
+  readonly #insertStandIn: Database.Statement | undefined;
 
   constructor(database: Database.Database) {
     const select = (sql: string): Database.Statement<unknown[], Row> =>
@@ -168,6 +306,16 @@ export class SqliteLedger implements LedgerState {
       "SELECT * FROM card_transaction WHERE state = 'held' AND hold_expires_at_ms <= ?" +
         ' ORDER BY hold_expires_at_ms, log_index LIMIT ?',
     );
+    this.#selectLastConfigIndex = select('SELECT config_index FROM card_transaction ORDER BY log_index DESC LIMIT 1');
+    this.#selectReversals = select(
+      "SELECT * FROM card_transaction WHERE card_id = ? AND original_index = ? AND mti_class IN ('0400', '0420')" +
+        ' ORDER BY log_index',
+    );
+    this.#selectRepeatAttempts = select('SELECT * FROM repeat_attempt WHERE transaction_index = ? ORDER BY log_index');
+    this.#selectUndelivered = select('SELECT * FROM undelivered_attempt WHERE attempt = ?');
+    this.#selectUndeliveredAttempts = select('SELECT attempt FROM undelivered_attempt LIMIT ?');
+    this.#selectResolution = select('SELECT * FROM resolution WHERE offered_term = ? AND offered_index = ?');
+    this.#selectStandIn = select('SELECT * FROM stand_in WHERE attempt = ?');
     if (database.readonly) return;
     this.#insertCard = database.prepare('INSERT INTO card VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
     this.#updateCard = database.prepare(
@@ -175,12 +323,21 @@ export class SqliteLedger implements LedgerState {
         ' usage_count = ?, usage_minor = ?, changed_at_index = ? WHERE card_id = ?',
     );
     this.#insertTransaction = database.prepare(
-      `INSERT INTO card_transaction VALUES (${Array.from({ length: 26 }, () => '?').join(', ')})`,
+      `INSERT INTO card_transaction VALUES (${Array.from({ length: 28 }, () => '?').join(', ')})`,
     );
     this.#updateTransaction = database.prepare(
       'UPDATE card_transaction SET state = ?, held_minor = ?, posted_minor = ? WHERE log_index = ?',
     );
+    // Apart from the update above, which touches no index: this one is rare.
+    this.#redecideTransaction = database.prepare(
+      'UPDATE card_transaction SET response_code = ?, authorization_code = ?, decided_at_ms = ?, state = ?,' +
+        ' billed_minor = ?, held_minor = ?, posted_minor = ?, hold_expires_at_ms = ? WHERE log_index = ?',
+    );
     this.#insertTombstone = database.prepare('INSERT INTO reversal_tombstone VALUES (?, ?, ?, ?, ?, ?)');
+    this.#insertRepeatAttempt = database.prepare('INSERT INTO repeat_attempt VALUES (?, ?, ?)');
+    this.#insertUndelivered = database.prepare('INSERT INTO undelivered_attempt VALUES (?, ?, ?, ?, ?)');
+    this.#insertResolution = database.prepare('INSERT INTO resolution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
+    this.#insertStandIn = database.prepare('INSERT INTO stand_in VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
   }
 
   cardById(card: CardId): CardRow | undefined {
@@ -227,6 +384,37 @@ export class SqliteLedger implements LedgerState {
 
   holdsDue(at: number, limit: number): readonly TransactionRow[] {
     return this.#selectDue.all(at, limit).map(toTransaction);
+  }
+
+  lastConfigIndex(): number {
+    return Number(this.#selectLastConfigIndex.get()?.['config_index'] ?? 0n);
+  }
+
+  reversalsOf(card: CardId, transaction: number): readonly TransactionRow[] {
+    return this.#selectReversals.all(card, transaction).map(toTransaction);
+  }
+
+  repeatAttempts(transaction: number): readonly RepeatAttemptRow[] {
+    return this.#selectRepeatAttempts.all(transaction).map(toRepeatAttempt);
+  }
+
+  undeliveredAttempt(attempt: string): UndeliveredAttemptRow | undefined {
+    const row = this.#selectUndelivered.get(attempt);
+    return row === undefined ? undefined : toUndeliveredAttempt(row);
+  }
+
+  undeliveredAttempts(limit: number): readonly string[] {
+    return this.#selectUndeliveredAttempts.all(limit).map((row) => row['attempt'] as string);
+  }
+
+  resolution(term: number, index: number): ResolutionRow | undefined {
+    const row = this.#selectResolution.get(term, index);
+    return row === undefined ? undefined : toResolution(row);
+  }
+
+  standIn(attempt: string): StandInRow | undefined {
+    const row = this.#selectStandIn.get(attempt);
+    return row === undefined ? undefined : toStandIn(row);
   }
 
   addCard(row: CardRow): void {
@@ -292,11 +480,27 @@ export class SqliteLedger implements LedgerState {
       row.holdExpiresAt,
       row.original,
       row.restores,
+      row.configIndex,
+      row.attempt,
     );
   }
 
   changeTransaction(row: TransactionRow): void {
     this.#updateTransaction?.run(row.state, row.held, row.posted, row.index);
+  }
+
+  redecideTransaction(row: TransactionRow): void {
+    this.#redecideTransaction?.run(
+      row.responseCode,
+      row.authorizationCode,
+      row.decidedAt,
+      row.state,
+      row.billed,
+      row.held,
+      row.posted,
+      row.holdExpiresAt,
+      row.index,
+    );
   }
 
   addTombstone(row: TombstoneRow): void {
@@ -307,6 +511,46 @@ export class SqliteLedger implements LedgerState {
       row.link,
       row.terminal,
       JSON.stringify(row.tombstone),
+    );
+  }
+
+  addRepeatAttempt(row: RepeatAttemptRow): void {
+    this.#insertRepeatAttempt?.run(row.transaction, row.attempt, row.index);
+  }
+
+  addUndeliveredAttempt(row: UndeliveredAttemptRow): void {
+    this.#insertUndelivered?.run(row.attempt, row.index, row.key, row.transaction, row.released ? 1 : 0);
+  }
+
+  addResolution(row: ResolutionRow): void {
+    this.#insertResolution?.run(
+      row.term,
+      row.offered,
+      row.hash,
+      row.from,
+      row.index,
+      row.at,
+      row.outcome,
+      row.reason,
+      row.key,
+      row.card,
+    );
+  }
+
+  addStandIn(row: StandInRow): void {
+    this.#insertStandIn?.run(
+      row.attempt,
+      row.index,
+      row.node,
+      row.sequence,
+      row.card,
+      row.key,
+      row.outcome,
+      row.transaction,
+      row.amount,
+      row.overspent,
+      row.approvedAt,
+      row.enteredAt,
     );
   }
 }

@@ -1,15 +1,25 @@
+/*
+ * The fold of a card group: its rows, and what each kind of entry does to them. Over 500 lines because every effect that
+ * an entry can have on money stands here and nowhere else.
+ */
 import type { CardId, GroupId } from '../base/identifiers.ts';
 import { cardId } from '../base/identifiers.ts';
 import { assert } from '../base/errors.ts';
 import type {
+  AttemptEntry,
   CardStatus,
   CardsEntry,
   DecisionEntry,
   EntryBody,
   ExpiryEntry,
   RequestRecord,
+  ResolutionEntry,
+  ResolutionReason,
   ReversalEntry,
+  StandInEntry,
+  StandInOutcome,
   Tombstone,
+  UndeliveredEntry,
 } from './entry.ts';
 
 /** A card as the fold holds it. Open-to-buy is `limit - held - posted`; money in the card's own currency. */
@@ -58,6 +68,58 @@ export interface TransactionRow {
   readonly original: number;
   /** What a completion took out of its hold: given back when the completion is reversed. */
   readonly restores: bigint;
+  /** The configuration that it was decided by: never an older one than of any row before. */
+  readonly configIndex: number;
+  /** The delivery of the request that was decided; later ones that may get the approval are `RepeatAttemptRow`s (R5). */
+  readonly attempt: string;
+}
+
+/** A repeat that may have been answered with a stored approval. */
+export interface RepeatAttemptRow {
+  readonly transaction: number;
+  readonly attempt: string;
+  readonly index: number;
+}
+
+/** An attempt that its edge answered 91. */
+export interface UndeliveredAttemptRow {
+  readonly attempt: string;
+  readonly index: number;
+  readonly key: string;
+  /** What it was entered for; 0: it was never seen, and is refused when it comes. */
+  readonly transaction: number;
+  readonly released: boolean;
+}
+
+/** What became of a salvaged entry, named by the term and index that it had in the log that lost it. */
+export interface ResolutionRow {
+  readonly term: number;
+  readonly offered: number;
+  readonly hash: string;
+  readonly from: string;
+  readonly index: number;
+  readonly at: number;
+  readonly outcome: ResolutionEntry['outcome'];
+  readonly reason: ResolutionReason;
+  readonly key: string;
+  readonly card: CardId | '';
+}
+
+/** An edge's own approval, entered. */
+export interface StandInRow {
+  readonly attempt: string;
+  readonly index: number;
+  readonly node: string;
+  readonly sequence: number;
+  readonly card: CardId | '';
+  readonly key: string;
+  readonly outcome: StandInOutcome;
+  /** The transaction that it is, or 0. */
+  readonly transaction: number;
+  readonly amount: bigint;
+  readonly overspent: bigint;
+  readonly approvedAt: number;
+  readonly enteredAt: number;
 }
 
 export interface TombstoneRow {
@@ -86,6 +148,17 @@ export interface LedgerReader {
   cardsWithTombstones(limit: number): readonly CardId[];
   /** Standing holds that end at or before `at`, the earliest first. */
   holdsDue(at: number, limit: number): readonly TransactionRow[];
+  /** `configIndex` of the last transaction, which is the highest of all; 0 without any. */
+  lastConfigIndex(): number;
+  /** Reversals of the card that meant this transaction, whatever they found left of it. */
+  reversalsOf(card: CardId, transaction: number): readonly TransactionRow[];
+  repeatAttempts(transaction: number): readonly RepeatAttemptRow[];
+  undeliveredAttempt(attempt: string): UndeliveredAttemptRow | undefined;
+  /** Up to `limit` of all that were reported. */
+  undeliveredAttempts(limit: number): readonly string[];
+  /** What became of the salvaged entry of this term and index. */
+  resolution(term: number, index: number): ResolutionRow | undefined;
+  standIn(attempt: string): StandInRow | undefined;
 }
 
 /** What apply writes; the SQLite fold and the in-memory overlay are the two implementations. */
@@ -94,7 +167,13 @@ export interface LedgerState extends LedgerReader {
   changeCard(row: CardRow): void;
   addTransaction(row: TransactionRow): void;
   changeTransaction(row: TransactionRow): void;
+  /** As `changeTransaction`, and what was decided is another: DE 38, DE 39, amounts, times. */
+  redecideTransaction(row: TransactionRow): void;
   addTombstone(row: TombstoneRow): void;
+  addRepeatAttempt(row: RepeatAttemptRow): void;
+  addUndeliveredAttempt(row: UndeliveredAttemptRow): void;
+  addResolution(row: ResolutionRow): void;
+  addStandIn(row: StandInRow): void;
 }
 
 /** Under what a tombstone is found again: the values that an original must repeat exactly. */
@@ -107,6 +186,16 @@ export function tombstoneKey(tombstone: Tombstone, terminal: string): string {
     case 'stan':
       return `stan|${tombstone.stan}|${tombstone.amount}|${terminal}`;
   }
+}
+
+/** Every delivery of the request that may have been answered with what was decided, the first one first. */
+export function attemptsOf(ledger: LedgerReader, transaction: TransactionRow): readonly string[] {
+  return [transaction.attempt, ...ledger.repeatAttempts(transaction.index).map((row) => row.attempt)];
+}
+
+/** Limit less holds and postings, plus credits. */
+export function openToBuy(card: CardRow): bigint {
+  return card.limit - card.held - card.posted;
 }
 
 /** Whether the entry's DE 39 approves: 00, and 10 for a part. */
@@ -132,6 +221,18 @@ export function applyToLedger(state: LedgerState, group: GroupId, index: number,
     case 'expiry':
       applyExpiry(state, index, entry);
       return;
+    case 'attempt':
+      applyAttempt(state, index, entry);
+      return;
+    case 'undelivered':
+      applyUndelivered(state, index, entry);
+      return;
+    case 'resolution':
+      applyResolution(state, index, entry);
+      return;
+    case 'stand-in':
+      applyStandIn(state, index, entry);
+      return;
     case 'no-op':
     case 'mark':
     case 'membership':
@@ -154,6 +255,28 @@ function mustTransaction(state: LedgerState, index: number): TransactionRow {
 }
 
 function applyDecision(state: LedgerState, index: number, entry: DecisionEntry): void {
+  const effects = applyEffects(state, index, entry);
+  state.addTransaction({
+    index,
+    request: entry.request,
+    responseCode: entry.responseCode,
+    authorizationCode: entry.authorizationCode,
+    additionalAmounts: entry.additionalAmounts,
+    decidedAt: entry.at,
+    holdExpiresAt: entry.holdExpiresAt,
+    original: entry.completes,
+    configIndex: entry.configIndex,
+    attempt: entry.attempt,
+    ...effects,
+  });
+}
+
+/** Places and posts what was decided; the row's columns that say so. */
+function applyEffects(
+  state: LedgerState,
+  index: number,
+  entry: DecisionEntry,
+): Pick<TransactionRow, 'state' | 'billed' | 'held' | 'posted' | 'restores'> {
   const hold = BigInt(entry.hold);
   const post = BigInt(entry.post);
   let restores = 0n;
@@ -170,21 +293,13 @@ function applyDecision(state: LedgerState, index: number, entry: DecisionEntry):
       state.changeCard(debit > 0n ? countUsage(card, entry.request.businessDate, debit) : card);
     }
   }
-  state.addTransaction({
-    index,
-    request: entry.request,
-    responseCode: entry.responseCode,
-    authorizationCode: entry.authorizationCode,
-    additionalAmounts: entry.additionalAmounts,
-    decidedAt: entry.at,
+  return {
     state: decidedState(entry, hold, post),
     billed: hold !== 0n ? hold : post < 0n ? -post : post,
     held: hold,
     posted: post,
-    holdExpiresAt: entry.holdExpiresAt,
-    original: entry.completes,
     restores,
-  });
+  };
 }
 
 function decidedState(entry: DecisionEntry, hold: bigint, post: bigint): TransactionState {
@@ -205,7 +320,8 @@ export function usageDateOf(card: CardRow, businessDate: string): string {
   return behind ? card.usageDate : businessDate;
 }
 
-function countUsage(card: CardRow, businessDate: string, debit: bigint): CardRow {
+/** The card with one more debit in its count and sum of the day. */
+export function countUsage(card: CardRow, businessDate: string, debit: bigint): CardRow {
   const usageDate = usageDateOf(card, businessDate);
   const sameDay = card.usageDate === usageDate;
   return {
@@ -241,6 +357,8 @@ function applyReversal(state: LedgerState, index: number, entry: ReversalEntry):
     holdExpiresAt: 0,
     original: entry.original,
     restores: 0n,
+    configIndex: entry.configIndex,
+    attempt: entry.attempt,
   });
   if (entry.tombstone !== undefined && request.card !== '') {
     state.addTombstone({
@@ -335,4 +453,71 @@ function applyExpiry(state: LedgerState, index: number, entry: ExpiryEntry): voi
     state.changeTransaction({ ...hold, held: 0n, state: 'expired' });
     state.changeCard({ ...card, held: card.held - hold.held, changedAt: index });
   }
+}
+
+function applyAttempt(state: LedgerState, index: number, { transaction, attempt }: AttemptEntry): void {
+  addAttempt(state, { index, transaction, attempt });
+}
+
+function addAttempt(state: LedgerState, row: RepeatAttemptRow): void {
+  if (!attemptsOf(state, mustTransaction(state, row.transaction)).includes(row.attempt)) state.addRepeatAttempt(row);
+}
+
+function applyUndelivered(state: LedgerState, index: number, entry: UndeliveredEntry): void {
+  const { attempt, key, transaction, releases } = entry;
+  if (state.undeliveredAttempt(attempt) !== undefined) return;
+  state.addUndeliveredAttempt({ index, attempt, key, transaction, released: releases });
+  if (!releases) return;
+  const row = mustTransaction(state, transaction);
+  if (row.request.card !== '') reverse(state, index, mustCard(state, row.request.card), row, 0n);
+}
+
+function applyResolution(state: LedgerState, index: number, { at, offer, ...entry }: ResolutionEntry): void {
+  if (state.resolution(offer.term, offer.index) !== undefined) return;
+  const { outcome, reason, decision } = entry;
+  if (outcome === 'adopted') {
+    if (decision.kind === 'decision') applyDecision(state, index, decision);
+    else if (decision.kind === 'reversal') applyReversal(state, index, decision);
+    else applyAttempt(state, index, decision);
+  }
+  const { key, card } =
+    decision.kind === 'attempt'
+      ? { key: decision.key, card: state.transactionByKey(decision.key)?.request.card ?? '' }
+      : decision.request;
+  const { term, index: offered, hash, from } = offer;
+  state.addResolution({ term, offered, hash, from, index, at, outcome, reason, key, card });
+}
+
+function applyStandIn(state: LedgerState, index: number, entry: StandInEntry): void {
+  const { outcome, decision, transaction } = entry;
+  const { attempt, request } = decision;
+  if (state.standIn(attempt) !== undefined) return;
+  const known = transaction === 0 ? undefined : mustTransaction(state, transaction);
+  if (outcome === 'counted' && known === undefined) {
+    applyDecision(state, index, decision);
+  } else if (outcome === 'counted' && known !== undefined) {
+    const { responseCode, authorizationCode, at: decidedAt, holdExpiresAt } = decision;
+    const effects = applyEffects(state, index, decision);
+    state.redecideTransaction({ ...known, responseCode, authorizationCode, decidedAt, holdExpiresAt, ...effects });
+    addAttempt(state, { index, transaction, attempt });
+  } else if (outcome === 'same' && known !== undefined) {
+    // The owner's DE 38 went nowhere when the stand-in answered its only attempt: completions will name the other one.
+    const unheard = attemptsOf(state, known).every((each) => each === attempt);
+    if (unheard) state.redecideTransaction({ ...known, authorizationCode: decision.authorizationCode });
+    addAttempt(state, { index, transaction, attempt });
+  }
+  state.addStandIn({
+    attempt,
+    index,
+    node: entry.node,
+    sequence: entry.sequence,
+    card: request.card,
+    key: request.key,
+    outcome,
+    transaction: known?.index ?? (outcome === 'counted' ? index : 0),
+    amount: BigInt(entry.amount),
+    overspent: BigInt(entry.overspent),
+    approvedAt: decision.at,
+    enteredAt: entry.at,
+  });
 }

@@ -20,7 +20,8 @@ import {
   type KeyRange,
   type SqlScalar,
 } from './canonical.ts';
-import { chainEntry, originPosition, type LogPosition } from './entry.ts';
+import { chainEntry, type LogPosition } from './entry.ts';
+import { readBase } from './log-reader.ts';
 
 /** What of a table is compared. Names come from our own code, never from a message. */
 export interface TableSpecification {
@@ -74,6 +75,8 @@ export class SnapshotReader {
   /** The fold in this snapshot is that of the log up to here. */
   readonly appliedIndex: number;
   readonly lastLogIndex: number;
+  /** The position before the first entry that this copy keeps: older ones have been trimmed. */
+  readonly base: LogPosition;
   readonly #database: Database.Database;
   readonly #statements = new Map<string, Database.Statement<SqlScalar[], SqlScalar[]>>();
 
@@ -103,8 +106,9 @@ export class SnapshotReader {
     );
     this.group = (meta.get('group') ?? '') as GroupId;
     this.appliedIndex = Number(meta.get('applied_index') ?? 0);
+    this.base = readBase(database, this.group);
     const last = database.prepare<[], { last: number | null }>('SELECT max(log_index) AS last FROM log').get();
-    this.lastLogIndex = Math.max(0, last?.last ?? 0);
+    this.lastLogIndex = Math.max(this.base.index, last?.last ?? 0);
   }
 
   /**
@@ -190,42 +194,50 @@ export class SnapshotReader {
   }
 
   /**
-   * Recomputes the hashes of up to `limit` entries after index `after`; `next` is where to go on, null at the end. A
-   * fault is told where it stands; what follows is held against the hash that is written there.
+   * Recomputes the hashes of up to `limit` entries after index `after`, none above `through`; `next` is where to go on,
+   * null at the end. A fault is told where it stands; what follows is held against the hash that is written there. What
+   * has been trimmed cannot be recomputed: the chain begins at the base.
    */
-  verifyChain(after: number, limit: number): { readonly faults: readonly ChainFault[]; readonly next: number | null } {
+  verifyChain(
+    after: number,
+    limit: number,
+    through: number = this.appliedIndex,
+  ): { readonly faults: readonly ChainFault[]; readonly next: number | null } {
+    const last = Math.min(through, this.appliedIndex);
     const faults: ChainFault[] = [];
-    let previous = this.#positionAt(after);
+    let previous = this.position(Math.max(after, this.base.index)) ?? this.base;
     const entries = this.#database
       .prepare<[number, number, number], [number, number, string, string]>(
         'SELECT log_index, term, body, hash FROM log WHERE log_index > ? AND log_index <= ? ORDER BY log_index LIMIT ?',
       )
       .raw()
-      .all(after, this.appliedIndex, limit);
+      .all(Math.max(after, this.base.index), last, limit);
     for (const [index, term, body, stored] of entries) {
       if (index !== previous.index + 1) faults.push({ index: previous.index + 1, fault: 'missing' });
       else if (chainEntry(previous, term, body).hash !== stored) faults.push({ index, fault: 'hash' });
       previous = { index, term, hash: stored };
     }
     if (entries.length === limit) return { faults, next: previous.index };
-    if (previous.index < this.appliedIndex) faults.push({ index: previous.index + 1, fault: 'missing' });
+    if (previous.index < last) faults.push({ index: previous.index + 1, fault: 'missing' });
     return { faults, next: null };
+  }
+
+  /** The newest entry at or before `index`, or the base: what the next one's hash is made from. None below the base. */
+  position(index: number): LogPosition | undefined {
+    if (index < this.base.index) return undefined;
+    return (
+      this.#database
+        .prepare<[number, number], LogPosition>(
+          'SELECT log_index AS "index", term, hash FROM log WHERE log_index > ? AND log_index <= ?' +
+            ' ORDER BY log_index DESC LIMIT 1',
+        )
+        .get(this.base.index, index) ?? this.base
+    );
   }
 
   close(): void {
     this.#statements.clear();
     this.#database.close();
-  }
-
-  /** The entry at or before `index`: what the next one's hash is made from. */
-  #positionAt(index: number): LogPosition {
-    const row = this.#database
-      .prepare<[number], LogPosition>(
-        'SELECT log_index AS "index", term, hash FROM log WHERE log_index BETWEEN 1 AND ?' +
-          ' ORDER BY log_index DESC LIMIT 1',
-      )
-      .get(index);
-    return row ?? originPosition(this.group);
   }
 
   #keyAt(table: TableSpecification, range: KeyRange, offset: number): EncodedKey | undefined {

@@ -1,16 +1,25 @@
 import type { Clock, Timer } from '../base/clock.ts';
-import { describeError } from '../base/errors.ts';
+import { assert, describeError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import type { LogEntry } from './entry.ts';
-import type { GroupFile } from './group-file.ts';
-import type { WriteRequest, WriterEvent } from './writer.ts';
+import type { GroupFile, WriteBatch, WriteOutcome } from './group-file.ts';
+import type { InstallStep } from './snapshot-install.ts';
+import { SnapshotIntake } from './snapshot-intake.ts';
+import type { SnapshotRequest, WriteRequest, WriterEvent } from './writer.ts';
+
+/** What waits for a group's file, in the order in which it came. */
+type Task = WriteRequest | SnapshotRequest;
 
 interface GroupQueue {
-  readonly file: GroupFile;
-  waiting: WriteRequest[];
+  file: GroupFile;
+  waiting: Task[];
   applyThrough: number;
+  trimThrough: number;
   /** Set while apply stands at a mark. */
   paused: Timer | undefined;
+  readonly intake: SnapshotIntake;
+  /** Why the file cannot be written; nothing is until it has been opened anew. */
+  failure: string | undefined;
 }
 
 /** How long apply waits at a mark for the comparing reader's snapshot before it goes on without it (R14). */
@@ -23,16 +32,31 @@ const maximumPauseMs = 2000;
 export class WriteQueue {
   readonly #clock: Clock;
   readonly #emit: (event: WriterEvent) => void;
+  readonly #onInstallStep: (step: InstallStep) => void;
   readonly #groups = new Map<GroupId, GroupQueue>();
   #scheduled = false;
 
-  constructor(clock: Clock, emit: (event: WriterEvent) => void) {
+  /** `onInstallStep` is for tests: what it throws is as if the process had died there. */
+  constructor(
+    clock: Clock,
+    emit: (event: WriterEvent) => void,
+    onInstallStep: (step: InstallStep) => void = () => undefined,
+  ) {
     this.#clock = clock;
     this.#emit = emit;
+    this.#onInstallStep = onInstallStep;
   }
 
   add(group: GroupId, file: GroupFile): void {
-    this.#groups.set(group, { file, waiting: [], applyThrough: file.applied, paused: undefined });
+    this.#groups.set(group, {
+      file,
+      waiting: [],
+      applyThrough: file.applied,
+      trimThrough: 0,
+      paused: undefined,
+      intake: new SnapshotIntake(this.#onInstallStep),
+      failure: undefined,
+    });
   }
 
   submit(request: WriteRequest): void {
@@ -40,6 +64,20 @@ export class WriteQueue {
     if (queue === undefined) return;
     queue.waiting.push(request);
     queue.applyThrough = Math.max(queue.applyThrough, request.applyThrough);
+    this.#schedule();
+  }
+
+  trim(group: GroupId, through: number): void {
+    const queue = this.#groups.get(group);
+    if (queue === undefined) return;
+    queue.trimThrough = Math.max(queue.trimThrough, through);
+    this.#schedule();
+  }
+
+  snapshot(request: SnapshotRequest): void {
+    const queue = this.#groups.get(request.group);
+    if (queue === undefined) return;
+    queue.waiting.push(request);
     this.#schedule();
   }
 
@@ -53,15 +91,34 @@ export class WriteQueue {
 
   /** The bulk of the group's write-ahead log has been moved into its file: moves the rest. */
   finishCheckpoint(group: GroupId): void {
-    this.#groups.get(group)?.file.finishCheckpoint();
+    const queue = this.#groups.get(group);
+    if (queue?.failure === undefined) queue?.file.finishCheckpoint();
+  }
+
+  /** Opens the group's file anew; what waited for it is dropped. Throws what opening it throws. */
+  reopen(group: GroupId): GroupFile {
+    const queue = this.#groups.get(group);
+    assert(queue !== undefined, `group ${group} is open`);
+    this.#giveUp(queue);
+    queue.failure = 'the file is not open';
+    const file = queue.file.reopened();
+    this.add(group, file);
+    return file;
   }
 
   close(): void {
     for (const queue of this.#groups.values()) {
-      queue.paused?.cancel();
+      this.#giveUp(queue);
       queue.file.close();
     }
     this.#groups.clear();
+  }
+
+  #giveUp(queue: GroupQueue): void {
+    queue.waiting = [];
+    queue.paused?.cancel();
+    queue.paused = undefined;
+    queue.intake.discard();
   }
 
   #schedule(): void {
@@ -73,38 +130,150 @@ export class WriteQueue {
     });
   }
 
+  /** One transaction of appends and applies, or one step of less urgent work; then the other groups have their turn. */
   #run(group: GroupId, queue: GroupQueue): void {
-    const { file } = queue;
-    const toApply = queue.paused === undefined && queue.applyThrough > file.applied;
-    if (queue.waiting.length === 0 && !toApply) return;
-    const waiting = queue.waiting;
-    queue.waiting = [];
-    try {
-      const outcome = file.write({
-        ...mergeRequests(waiting),
-        applyThrough: queue.paused === undefined ? queue.applyThrough : 0,
+    if (queue.failure !== undefined) {
+      this.#refuse(group, queue.waiting.splice(0), queue.failure);
+      return;
+    }
+    const appends = takeAppends(queue);
+    if (appends.length > 0 || this.#canApply(queue)) {
+      this.#append(group, queue, appends);
+      return;
+    }
+    const next = queue.waiting.shift();
+    if (next !== undefined && isSnapshotRequest(next)) this.#takeSnapshot(group, queue, next);
+    else if (canTrim(queue)) this.#trim(group, queue);
+  }
+
+  #append(group: GroupId, queue: GroupQueue, requests: readonly WriteRequest[]): void {
+    const applyThrough = queue.paused === undefined ? queue.applyThrough : 0;
+    const outcome = this.#write(group, queue, requests, { ...mergeRequests(requests), applyThrough });
+    if (outcome === undefined) return;
+    const { durable, applied, mark } = outcome;
+    if (mark !== undefined) {
+      queue.paused = this.#clock.after(maximumPauseMs, () => {
+        this.resume(group);
       });
-      this.#emit({ kind: 'written', group, durable: outcome.durable, applied: outcome.applied });
-      if (outcome.mark !== undefined) {
-        queue.paused = this.#clock.after(maximumPauseMs, () => {
-          this.resume(group);
-        });
-        this.#emit({ kind: 'mark', group, ...outcome.mark });
-      } else if (queue.paused === undefined && Math.min(queue.applyThrough, file.last.index) > file.applied) {
-        this.#schedule();
-      }
+    }
+    this.#goOn(queue);
+    this.#emit({ kind: 'written', group, durable, applied });
+    if (mark !== undefined) this.#emit({ kind: 'mark', group, ...mark });
+  }
+
+  #trim(group: GroupId, queue: GroupQueue): void {
+    const { trimThrough } = queue;
+    const outcome = this.#write(group, queue, [], {
+      entries: [],
+      keepThrough: undefined,
+      applyThrough: 0,
+      trimThrough,
+    });
+    if (outcome === undefined) return;
+    this.#goOn(queue);
+    this.#emit({ kind: 'trimmed', group, base: outcome.base });
+  }
+
+  /** Undefined when nothing was written: because of somebody's lock, or because the file cannot be written. */
+  #write(
+    group: GroupId,
+    queue: GroupQueue,
+    requests: readonly WriteRequest[],
+    batch: WriteBatch,
+  ): WriteOutcome | undefined {
+    try {
+      return queue.file.write(batch);
     } catch (error) {
-      if (isBusy(error)) {
-        // Someone's shell has the file locked: nothing was written, so the same is tried again, in order.
-        queue.waiting = [...waiting, ...queue.waiting];
-        this.#clock.after(busyRetryMs, () => {
-          this.#schedule();
-        });
-      } else {
-        this.#emit({ kind: 'failed', group, reason: describeError(error) });
+      queue.waiting = [...requests, ...queue.waiting];
+      if (!isBusy(error)) {
+        this.#fail(group, queue, describeError(error));
+        return undefined;
+      }
+    }
+    // Someone's shell has the file locked: the same is tried again, in order.
+    this.#clock.after(busyRetryMs, () => {
+      this.#schedule();
+    });
+    return undefined;
+  }
+
+  /** What whoever asked has in memory and what is in the file differ from here on: it has to begin anew. */
+  #fail(group: GroupId, queue: GroupQueue, reason: string): void {
+    const refused = queue.waiting;
+    this.#giveUp(queue);
+    queue.failure = reason;
+    this.#emit({ kind: 'failed', group, reason });
+    this.#refuse(group, refused.filter(isSnapshotRequest), reason);
+  }
+
+  #refuse(group: GroupId, requests: readonly Task[], reason: string): void {
+    if (requests.some((each) => !isSnapshotRequest(each))) this.#emit({ kind: 'failed', group, reason });
+    for (const { transfer } of requests.filter(isSnapshotRequest)) {
+      this.#emit({ kind: 'snapshot-refused', group, transfer, reason });
+    }
+  }
+
+  #takeSnapshot(group: GroupId, queue: GroupQueue, request: SnapshotRequest): void {
+    const { transfer } = request;
+    const outcome = queue.intake.take(queue.file, request);
+    if (outcome.kind === 'failed') {
+      this.#fail(group, queue, outcome.reason);
+      return;
+    }
+    if (outcome.kind === 'installed') {
+      queue.file = outcome.file;
+      queue.paused?.cancel();
+      queue.paused = undefined;
+    }
+    this.#goOn(queue);
+    switch (outcome.kind) {
+      case 'nothing':
+        return;
+      case 'begun':
+        this.#emit({ kind: 'snapshot-begun', group, transfer });
+        return;
+      case 'written':
+        this.#emit({ kind: 'snapshot-written', group, transfer, chunk: outcome.chunk });
+        return;
+      case 'refused':
+        this.#emit({ kind: 'snapshot-refused', group, transfer, reason: outcome.reason });
+        return;
+      case 'installed': {
+        const { base: position, applied, path } = outcome.file;
+        this.#emit({ kind: 'installed', group, transfer, position, applied, path });
       }
     }
   }
+
+  /** Whether committed entries wait to be applied. */
+  #canApply({ paused, applyThrough, file }: GroupQueue): boolean {
+    return paused === undefined && Math.min(applyThrough, file.last.index) > file.applied;
+  }
+
+  #goOn(queue: GroupQueue): void {
+    if (queue.failure !== undefined) return;
+    if (queue.waiting.length > 0 || this.#canApply(queue) || canTrim(queue)) this.#schedule();
+  }
+}
+
+/** Whether trimmable entries wait to be removed. */
+function canTrim({ trimThrough, file }: GroupQueue): boolean {
+  return Math.min(trimThrough, file.applied) > file.base.index;
+}
+
+function isSnapshotRequest(task: Task): task is SnapshotRequest {
+  return 'kind' in task;
+}
+
+/** The appends that come before any other task. */
+function takeAppends(queue: GroupQueue): WriteRequest[] {
+  const appends: WriteRequest[] = [];
+  for (const task of queue.waiting) {
+    if (isSnapshotRequest(task)) break;
+    appends.push(task);
+  }
+  queue.waiting = queue.waiting.slice(appends.length);
+  return appends;
 }
 
 const busyRetryMs = 5;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { openToBuy } from './authorizer.ts';
+import { openToBuy } from '../store/ledger.ts';
 import type { SwitchRequest } from './request.ts';
 import { cardImport, original, otherPan, TestLedger } from './testing.ts';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import type { CardStatus, MtiClass } from '../store/entry.ts';
-import { openToBuy } from './authorizer.ts';
+import { openToBuy } from '../store/ledger.ts';
 import type { SwitchRequest } from './request.ts';
 import { cardImport, link, namedBy, otherPan, pan, range, requestOf, TestLedger } from './testing.ts';
 
@@ -12,6 +12,9 @@ const noLimits = {
   transaction_maximum_minor: null,
   daily_maximum_minor: null,
   daily_maximum_count: null,
+  stand_in_floor_minor: null,
+  stand_in_card_count: null,
+  stand_in_card_minor: null,
 };
 
 type Change = Partial<SwitchRequest>;

@@ -9,6 +9,7 @@ import { decodeBody, encodeBody, type DecisionEntry, type EntryBody, type MtiCla
 import {
   applyToLedger,
   isApproval,
+  openToBuy,
   tombstoneKey,
   type CardRow,
   type LedgerReader,
@@ -17,7 +18,6 @@ import {
 } from '../store/ledger.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
 import { ledgerSchema, SqliteLedger } from '../store/ledger-sqlite.ts';
-import { openToBuy } from './authorizer.ts';
 import { duplicateKey, type SwitchRequest } from './request.ts';
 import { cardImport, everyClass, group, hashOf, namedBy, otherPan, pan, requestOf, TestLedger } from './testing.ts';
 
@@ -151,8 +151,9 @@ class Traffic {
     const decision = this.#reference.decide(request);
     this.#asked.push(request);
     if (decision.kind === 'stored') {
-      assert.equal(decision.transaction.request.key, duplicateKey(request));
-      const over = decision.transaction.state === 'reversed' || decision.transaction.state === 'expired';
+      const known = this.#reference.ledger.transactionByKey(duplicateKey(request));
+      assert.equal(decision.index, known?.index);
+      const over = known?.state === 'reversed' || known?.state === 'expired';
       if (over && (request.mtiClass === '0100' || request.mtiClass === '0200')) {
         assert.ok(!isApproval(decision.answer.responseCode), 'a repeat of what was taken back is declined');
       }

@@ -1,16 +1,16 @@
 import type { Random } from '../base/random.ts';
 import { responseCodeOfStatus } from '../config-db/cards.ts';
 import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from '../config-db/rows.ts';
-import type { DecisionEntry, Durability, RequestRecord, ReversalEntry, Tombstone } from '../store/entry.ts';
+import type { AttemptEntry, DecisionEntry, Durability, RequestRecord, ReversalEntry } from '../store/entry.ts';
 import {
   isApproval,
+  openToBuy,
   usageDateOf,
   type CardRow,
   type LedgerReader,
-  tombstoneKey,
-  type TombstoneRow,
   type TransactionRow,
 } from '../store/ledger.ts';
+import { findHold, matchReversal, standsAlready, tombstoneOf, wasReversedBefore } from './matching.ts';
 import { duplicateKey, purposeOf, type SwitchRequest } from './request.ts';
 
 /** Everything that a decision is made from besides the request: nothing else is read, and nothing is changed. */
@@ -27,13 +27,19 @@ export interface DecisionContext {
   /** Wall clock, milliseconds since 1970. */
   readonly at: number;
   readonly random: Random;
+  /** The card as it is to be judged, where the ledger does not have all of it: an edge's own approvals. */
+  readonly judged?: (card: CardRow) => CardRow;
 }
 
 export type Decision =
   /** To be appended; the answer leaves when the entry is as durable as its range asks (R2). */
   | { readonly kind: 'decided'; readonly entry: DecisionEntry | ReversalEntry }
-  /** The request was decided before: its stored answer, under the same rule (R2, R4). */
-  | { readonly kind: 'stored'; readonly transaction: TransactionRow; readonly answer: DecidedAnswer }
+  /** The request was decided before: its stored answer, as soon as entry `index` is durable by the same rule (R2, R4). */
+  | { readonly kind: 'stored'; readonly index: number; readonly answer: DecidedAnswer }
+  /** The same, and it approves: this attempt is entered first, and the answer waits for that entry (R5). */
+  | { readonly kind: 'repeated'; readonly entry: AttemptEntry; readonly answer: DecidedAnswer }
+  /** The edge has answered 91 to this very attempt and has said so: nobody would take an answer (R5). */
+  | { readonly kind: 'given-up' }
   /** An answer that leaves no trace, because every repeat gets it again. */
   | { readonly kind: 'refused'; readonly responseCode: string; readonly reason: string };
 
@@ -50,7 +56,9 @@ export function refusal(responseCode: string): DecidedAnswer {
 }
 
 /** The decided fields of an entry or of a stored transaction, and nothing else of it: this is what leaves the owner. */
-export function answerOf(decided: DecisionEntry | ReversalEntry | TransactionRow): DecidedAnswer {
+export function answerOf(
+  decided: DecisionEntry | ReversalEntry | Pick<TransactionRow, keyof DecidedAnswer>,
+): DecidedAnswer {
   if ('kind' in decided && decided.kind === 'reversal') return refusal(decided.responseCode);
   const { responseCode, authorizationCode, additionalAmounts } = decided;
   return { responseCode, authorizationCode, additionalAmounts };
@@ -64,10 +72,12 @@ const dayMs = 86_400_000;
 
 /** Decides one request. Pure: the same request, ledger, configuration, time and chance give the same decision. */
 export function decide(request: SwitchRequest, context: DecisionContext): Decision {
-  const card = context.ledger.cardByPanHash(context.panHash);
+  if (context.ledger.undeliveredAttempt(context.attempt) !== undefined) return { kind: 'given-up' };
+  const row = context.ledger.cardByPanHash(context.panHash);
+  const card = row === undefined ? undefined : (context.judged?.(row) ?? row);
   const key = duplicateKey(request);
   const known = context.ledger.transactionByKey(key);
-  if (known !== undefined) return answerRepeat(request, card, known);
+  if (known !== undefined) return answerRepeat(request, card, known, context);
   if (!mayUse(context.link, request.acquirer)) {
     return { kind: 'refused', responseCode: '58', reason: 'DE 32 is not one that the link may use' };
   }
@@ -79,30 +89,64 @@ export function decide(request: SwitchRequest, context: DecisionContext): Decisi
   return { kind: 'decided', entry };
 }
 
-function answerRepeat(request: SwitchRequest, card: CardRow | undefined, known: TransactionRow): Decision {
-  const before = known.request;
-  const otherCard = before.card !== '' && before.card !== card?.cardId;
-  if (otherCard || before.amount !== request.amount.toString() || before.currency !== request.currency) {
+function answerRepeat(
+  request: SwitchRequest,
+  card: CardRow | undefined,
+  known: TransactionRow,
+  context: DecisionContext,
+): Decision {
+  if (!isSameRequest(known.request, request, card)) {
     return { kind: 'refused', responseCode: duplicateOfAnother, reason: 'same key, other card or amount' };
   }
   // An advice is acknowledged always: that approves nothing, and its sender would go on sending it.
   const over = known.state === 'reversed' || known.state === 'expired';
   if (over && !isAdvice(request)) {
-    return { kind: 'stored', transaction: known, answer: refusal(alreadyReversed) };
+    return { kind: 'stored', index: known.index, answer: refusal(alreadyReversed) };
   }
-  return { kind: 'stored', transaction: known, answer: answerOf(known) };
+  const answer = answerOf(known);
+  const { attempt, at, durability } = context;
+  if (!mayBeUndelivered(request) || known.billed === 0n || known.attempt === attempt) {
+    return { kind: 'stored', index: known.index, answer };
+  }
+  const before = context.ledger.repeatAttempts(known.index).find((row) => row.attempt === attempt);
+  if (before !== undefined) return { kind: 'stored', index: before.index, answer };
+  const { key } = known.request;
+  return {
+    kind: 'repeated',
+    entry: { kind: 'attempt', at, durability, key, transaction: known.index, attempt },
+    answer,
+  };
+}
+
+/** Whether a request with the duplicate key of `before` is that request: same card, same amount. */
+export function isSameRequest(before: RequestRecord, request: SwitchRequest, card: CardRow | undefined): boolean {
+  if (before.card !== '' && before.card !== card?.cardId) return false;
+  return before.amount === request.amount.toString() && before.currency === request.currency;
+}
+
+/**
+ * Whether an approval of the request places or posts money that must not stand when its answer was not delivered (R5).
+ * An advice has happened already, and a reversal takes money back only: their senders repeat them until they are
+ * acknowledged, and the repeat finds the first one.
+ */
+export function mayBeUndelivered({ mtiClass, processingCode }: SwitchRequest): boolean {
+  const purpose = purposeOf(processingCode);
+  return (
+    (mtiClass === '0100' && purpose === 'debit') ||
+    (mtiClass === '0200' && (purpose === 'debit' || purpose === 'refund'))
+  );
 }
 
 function isAdvice({ mtiClass }: SwitchRequest): boolean {
   return mtiClass === '0120' || mtiClass === '0220';
 }
 
-function mayUse(link: AcquirerLinkRow, acquirer: string): boolean {
+export function mayUse(link: AcquirerLinkRow, acquirer: string): boolean {
   const allowed = link.acquiring_institutions;
   return allowed === '*' || allowed.split(',').includes(acquirer);
 }
 
-function recordOf(request: SwitchRequest, key: string, card: CardRow | undefined): RequestRecord {
+export function recordOf(request: SwitchRequest, key: string, card: CardRow | undefined): RequestRecord {
   return {
     key,
     mtiClass: request.mtiClass,
@@ -195,14 +239,9 @@ export const declineRules: readonly {
  */
 const largestSum = 1n << 60n;
 
-function wouldOverflow(card: CardRow, billed: bigint): boolean {
+export function wouldOverflow(card: CardRow, billed: bigint): boolean {
   const posted = card.posted < 0n ? -card.posted : card.posted;
   return posted + billed > largestSum || card.held + billed > largestSum || card.usageAmount + billed > largestSum;
-}
-
-/** Limit less holds and postings, plus credits. */
-export function openToBuy(card: CardRow): bigint {
-  return card.limit - card.held - card.posted;
 }
 
 function exceedsAmountLimit({ debit, billed, card, context, request }: Candidate): boolean {
@@ -237,7 +276,7 @@ function decideTransaction(
   const advice = isAdvice(request);
   const purpose = purposeOf(request.processingCode);
   const billed = card === undefined ? undefined : billedAmount(request, card);
-  const reversedBefore = card !== undefined && wasReversedBefore(request, card, context.ledger, advice);
+  const reversedBefore = card !== undefined && wasReversedBefore(record, card.cardId, context.ledger);
   const nothing: DecisionEntry = {
     kind: 'decision',
     at: context.at,
@@ -261,7 +300,7 @@ function decideTransaction(
     if (card === undefined || billed === undefined || reversedBefore || declinedThere || wouldOverflow(card, billed)) {
       return nothing;
     }
-    return { ...nothing, ...adviceEffects(request, card, billed, context) };
+    return { ...nothing, ...adviceEffects(request, record, card, billed, context) };
   }
 
   if (reversedBefore) return { ...nothing, responseCode: alreadyReversed };
@@ -277,6 +316,7 @@ function decideTransaction(
 
 function adviceEffects(
   request: SwitchRequest,
+  record: RequestRecord,
   card: CardRow,
   billed: bigint,
   context: DecisionContext,
@@ -285,37 +325,17 @@ function adviceEffects(
   if (request.mtiClass === '0120') return purpose === 'debit' ? placeHold(billed, context) : {};
   if (purpose === 'refund') return { post: (-billed).toString() };
   if (purpose !== 'debit') return {};
-  return { post: billed.toString(), completes: findHold(request, card, context.ledger)?.index ?? 0 };
+  const post = billed.toString();
+  const hold = findHold(record, request.authorizationCode, card.cardId, context.ledger);
+  return hold === undefined ? { post } : { post, completes: hold.index, completesKey: hold.request.key };
 }
 
-function placeHold(billed: bigint, context: DecisionContext): Pick<DecisionEntry, 'hold' | 'holdExpiresAt'> {
+export function placeHold(billed: bigint, context: DecisionContext): Pick<DecisionEntry, 'hold' | 'holdExpiresAt'> {
   return { hold: billed.toString(), holdExpiresAt: context.at + context.range.hold_days * dayMs };
 }
 
-/** The hold that a 0220 completes: by DE 37 and 41, else by DE 38, card and DE 42; even an expired one. */
-function findHold(request: SwitchRequest, card: CardRow, ledger: LedgerReader): TransactionRow | undefined {
-  const open = (row: TransactionRow): boolean =>
-    (row.state === 'held' || row.state === 'expired') && row.request.link === request.link;
-  if (request.rrn !== '' && request.terminal !== '') {
-    const holds = ledger
-      .transactionsByRrn(card.cardId, request.rrn)
-      .filter((row) => open(row) && row.request.terminal === request.terminal);
-    if (holds.length > 0) return only(holds);
-  }
-  if (request.authorizationCode === '') return undefined;
-  return only(
-    ledger
-      .holdsByAuthorizationCode(card.cardId, request.authorizationCode)
-      .filter((row) => open(row) && row.request.merchant === request.merchant),
-  );
-}
-
-function only<T>(rows: readonly T[]): T | undefined {
-  return rows.length === 1 ? rows[0] : undefined;
-}
-
 /** DE 4 when it is in the card's currency, else DE 6 when DE 51 is; else nobody has converted it. */
-function billedAmount(request: SwitchRequest, card: CardRow): bigint | undefined {
+export function billedAmount(request: SwitchRequest, card: CardRow): bigint | undefined {
   if (request.currency === card.currency) return request.amount;
   return request.billing?.currency === card.currency ? request.billing.amount : undefined;
 }
@@ -328,7 +348,7 @@ function availableBalance(card: CardRow): string {
   return `0002${card.currency}${available < 0n ? 'D' : 'C'}${shown.toString().padStart(12, '0')}`;
 }
 
-function authorizationCode(random: Random): string {
+export function authorizationCode(random: Random): string {
   return String(random.below(1_000_000)).padStart(6, '0');
 }
 
@@ -354,66 +374,23 @@ function decideReversal(
     tombstone: undefined,
   };
   if (card === undefined) return entry;
-  const candidates = findOriginals(request, card, context.ledger);
-  // A hold that stands again because its completion was reversed is not what a further reversal of the pair means.
-  const restored = new Set(candidates.flatMap((row) => (row.state === 'reversed' ? [row.original] : [])));
-  const live = candidates.filter((row) => (row.state === 'held' && !restored.has(row.index)) || row.state === 'posted');
-  const original = only(live);
-  if (original !== undefined) {
-    return { ...entry, responseCode: '00', original: original.index, remaining: remainingOf(request, original) };
+  const match = matchReversal(record, request.originalDataElements, card.cardId, context.ledger);
+  switch (match.kind) {
+    case 'live': {
+      const { index: original, request: reversed } = match.row;
+      const remaining = remainingOf(request, match.row);
+      return { ...entry, responseCode: '00', original, originalKey: reversed.key, remaining };
+    }
+    case 'settled':
+      return { ...entry, responseCode: '00', original: match.row.index, originalKey: match.row.request.key };
+    case 'several':
+    case 'completed':
+      return entry;
+    case 'none': {
+      const tombstone = tombstoneOf(record, request.originalDataElements);
+      return standsAlready(record, tombstone, card.cardId, context.ledger) ? entry : { ...entry, tombstone };
+    }
   }
-  // Several fit: guessing would release somebody else's hold.
-  if (live.length > 1) return entry;
-  const settled = candidates.find((row) => row.state === 'reversed') ?? candidates[0];
-  if (settled === undefined) {
-    const tombstone = tombstoneOf(request);
-    return standsAlready(request, tombstone, card, context.ledger) ? entry : { ...entry, tombstone };
-  }
-  // The hold went into a completion: that is what has to be reversed.
-  if (candidates.some((row) => row.state === 'completed')) return entry;
-  return { ...entry, responseCode: '00', original: settled.index };
-}
-
-/** Transactions of the same link and card that the reversal can mean; by DE 90, else DE 37 + 41, else DE 4 + 11 + 41. */
-function findOriginals(request: SwitchRequest, card: CardRow, ledger: LedgerReader): readonly TransactionRow[] {
-  const named = request.originalDataElements;
-  const sameOrigin = (row: TransactionRow): boolean =>
-    row.request.link === request.link && row.request.mtiClass !== '0400' && row.request.mtiClass !== '0420';
-  const sameTerminal = (row: TransactionRow): boolean => row.request.terminal === request.terminal;
-  if (named !== undefined) {
-    return ledger
-      .transactionsByStan(card.cardId, named.stan)
-      .filter(
-        (row) =>
-          sameOrigin(row) &&
-          (request.terminal === '' || row.request.terminal === '' || sameTerminal(row)) &&
-          row.request.mtiClass === named.mtiClass &&
-          row.request.transmission === named.transmission &&
-          sameInstitution(row.request.acquirer, named.acquirer),
-      );
-  }
-  if (request.rrn !== '' && request.terminal !== '') {
-    return ledger.transactionsByRrn(card.cardId, request.rrn).filter((row) => sameOrigin(row) && sameTerminal(row));
-  }
-  return ledger
-    .transactionsByStan(card.cardId, request.stan)
-    .filter(
-      (row) =>
-        sameOrigin(row) &&
-        sameTerminal(row) &&
-        row.request.amount === request.amount.toString() &&
-        nearDates(row.request.businessDate, request.businessDate),
-    );
-}
-
-/** A STAN means something together with its day only; a reversal may follow its original over midnight. */
-function nearDates(one: string, other: string): boolean {
-  return Math.abs(Date.parse(one) - Date.parse(other)) <= dayMs;
-}
-
-/** DE 32 against DE 90's zero-filled form; all zeros there names no institution. */
-function sameInstitution(acquirer: string, zeroFilled: string): boolean {
-  return /^0*$/.test(zeroFilled) || acquirer.padStart(11, '0') === zeroFilled;
 }
 
 /** What DE 95 leaves, in billing currency: its share of the amount that was billed, rounded half up. */
@@ -422,53 +399,4 @@ function remainingOf(request: SwitchRequest, original: TransactionRow): string {
   const amount = BigInt(original.request.amount);
   if (replacement === 0n || amount === 0n) return '0';
   return ((original.billed * replacement * 2n + amount) / (amount * 2n)).toString();
-}
-
-function tombstoneOf(request: SwitchRequest): Tombstone {
-  const named = request.originalDataElements;
-  if (named !== undefined) return { by: 'original-data', ...named };
-  if (request.rrn !== '' && request.terminal !== '') return { by: 'rrn', rrn: request.rrn };
-  return { by: 'stan', stan: request.stan, amount: request.amount.toString() };
-}
-
-/**
- * Whether the request was reversed before it came. An advice tells what has happened, so only a reversal that names
- * this very message (DE 90) takes its effect; an RRN or a STAN may be another's.
- */
-function wasReversedBefore(request: SwitchRequest, card: CardRow, ledger: LedgerReader, advice: boolean): boolean {
-  const { mtiClass, stan, transmission, rrn, terminal } = request;
-  const forms: Tombstone[] = [{ by: 'original-data', mtiClass, stan, transmission, acquirer: '' }];
-  if (!advice && rrn !== '') forms.push({ by: 'rrn', rrn });
-  if (!advice) forms.push({ by: 'stan', stan, amount: request.amount.toString() });
-  const keys = forms.map((form) => tombstoneKey(form, terminal));
-  return ledger.tombstones(card.cardId, keys).some((row) => meetsTombstone(request, row, ledger));
-}
-
-/** What a tombstone's key does not say: link, terminal where both have one, institution, and the day for a STAN. */
-function meetsTombstone(request: SwitchRequest, row: TombstoneRow, ledger: LedgerReader): boolean {
-  if (row.link !== request.link) return false;
-  switch (row.tombstone.by) {
-    case 'original-data':
-      return (
-        (row.terminal === '' || request.terminal === '' || row.terminal === request.terminal) &&
-        sameInstitution(request.acquirer, row.tombstone.acquirer)
-      );
-    case 'rrn':
-      return true;
-    case 'stan':
-      return nearDates(ledger.transaction(row.index)?.request.businessDate ?? '', request.businessDate);
-  }
-}
-
-/** Whether the same reversal has left its tombstone already: a second one would only make the card slower. */
-function standsAlready(request: SwitchRequest, tombstone: Tombstone, card: CardRow, ledger: LedgerReader): boolean {
-  return ledger
-    .tombstones(card.cardId, [tombstoneKey(tombstone, request.terminal)])
-    .some(
-      (row) =>
-        row.link === request.link &&
-        row.terminal === request.terminal &&
-        JSON.stringify(row.tombstone) === JSON.stringify(tombstone) &&
-        ledger.transaction(row.index)?.request.businessDate === request.businessDate,
-    );
 }

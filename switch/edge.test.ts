@@ -1,104 +1,19 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { groupId, nodeId, type GroupId, type NodeId } from '../base/identifiers.ts';
 import { ManualClock } from '../base/manual-clock.ts';
-import { Edge, type EdgeOptions } from './edge.ts';
-import type { ForwardedAnswer, ForwardedRequest } from './forward.ts';
-import type { FieldValue, IsoMessage } from './iso8583/codec.ts';
-import type { GroupOwner, OwnerOutcome } from './owner.ts';
-import type { SwitchRequest } from './request.ts';
-import { configurationView, foreignPan, group, pan, requestOf } from './testing.ts';
-
-const [n1, n2] = [nodeId('n1'), nodeId('n2')];
-const other = groupId('b');
-const approval: OwnerOutcome = {
-  kind: 'answer',
-  answer: { responseCode: '00', authorizationCode: '123456', additionalAmounts: '' },
-};
-const bounce = (reason: (OwnerOutcome & { kind: 'bounce' })['reason']): OwnerOutcome => ({ kind: 'bounce', reason });
-
-function message(changes: Readonly<Record<number, string | undefined>> = {}, mti = '0100'): IsoMessage {
-  const fields = new Map<number, FieldValue>();
-  const all: typeof changes = {
-    2: pan.reveal(),
-    3: '000000',
-    4: '000000005000',
-    7: '0301120000',
-    11: '000001',
-    32: '123456',
-    35: `${pan.reveal()}=2812`,
-    41: 'TERM0001',
-    49: '840',
-    ...changes,
-  };
-  for (const [number, value] of Object.entries(all)) if (value !== undefined) fields.set(Number(number), value);
-  return { mti, fields };
-}
-
-/** Node n1. Group a is led by `leader`; group b by n2. */
-class Bench {
-  readonly clock = new ManualClock();
-  readonly sent: [NodeId, ForwardedRequest][] = [];
-  readonly returned: [NodeId, ForwardedAnswer][] = [];
-  readonly answers: IsoMessage[] = [];
-  /** What this node's own owner was asked. */
-  readonly asked: ((outcome: OwnerOutcome) => void)[] = [];
-  readonly leaders = new Map<GroupId, NodeId | undefined>([
-    [group, n2],
-    [other, n2],
-  ]);
-  readonly edge: Edge;
-
-  constructor(changes: Partial<EdgeOptions> = {}) {
-    const owner = {
-      request: (_request: SwitchRequest, _attempt: string, done: (outcome: OwnerOutcome) => void) =>
-        this.asked.push(done),
-    } as unknown as GroupOwner;
-    this.edge = new Edge({
-      self: n1,
-      boot: 4,
-      clock: this.clock,
-      configuration: () => configurationView(),
-      leaderOf: (of) => this.leaders.get(of),
-      ownerOf: (of) => (of === group ? owner : undefined),
-      forwarder: {
-        sendRequest: (to, request) => this.sent.push([to, request]),
-        sendAnswer: (to, answer) => this.returned.push([to, answer]),
-      },
-      requestDeadlineMs: 3000,
-      ...changes,
-    });
-  }
-
-  handle(changes: Parameters<typeof message>[0] = {}, mti = '0100'): void {
-    this.edge.handle(message(changes, mti), 'link-1', (answer) => this.answers.push(answer));
-  }
-
-  /** Lets time pass, with a tick every 25 ms as in a node. */
-  pass(ms: number): void {
-    for (let passed = 0; passed < ms; passed += 25) {
-      this.clock.advance(25);
-      this.edge.tick();
-    }
-  }
-
-  get firstSent(): ForwardedRequest {
-    const [, request] = this.sent[0] ?? [];
-    assert.ok(request !== undefined);
-    return request;
-  }
-
-  outcome(outcome: OwnerOutcome, at = 0): void {
-    const [, request] = this.sent[at] ?? [];
-    assert.ok(request !== undefined);
-    this.edge.onAnswer({ id: request.id, attempt: request.attempt, outcome });
-  }
-
-  codes(): unknown[] {
-    return this.answers.map(({ fields }) => fields.get(39));
-  }
-}
+import type { ForwardedRequest } from './forward.ts';
+import {
+  approvalOutcome as approval,
+  bounceOutcome as bounce,
+  EdgeBench as Bench,
+  foreignPan,
+  group,
+  n1,
+  n2,
+  n3,
+  requestOf,
+} from './testing.ts';
 
 describe("a request for another node's card", () => {
   test('is forwarded at once to the owner and answered with what it decided', () => {
@@ -136,7 +51,7 @@ describe("a request for another node's card", () => {
   test('goes to the new owner when the group has another', () => {
     const bench = new Bench();
     bench.handle();
-    bench.leaders.set(group, nodeId('n3'));
+    bench.leaders.set(group, n3);
     bench.pass(300);
     assert.deepEqual(
       bench.sent.map(([to]) => to),

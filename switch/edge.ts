@@ -1,13 +1,34 @@
+import type { CardKeys } from '../base/card-keys.ts';
 import type { Clock } from '../base/clock.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
+import type { Random } from '../base/random.ts';
 import { RecentMap } from '../base/recent-map.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
+import type { EdgeStore, ReversalDue, StandIn } from '../store/edge-store.ts';
+import type { DecisionEntry } from '../store/entry.ts';
+import type { LedgerReader } from '../store/ledger.ts';
 import { buildAnswer, buildRefusal, type Answerable } from './answer.ts';
-import type { DecidedAnswer } from './authorizer.ts';
-import type { ForwardedAnswer, ForwardedRequest } from './forward.ts';
+import { answerOf, isSameRequest, mayBeUndelivered, type DecidedAnswer } from './authorizer.ts';
+import { ClaimDesk, type SalvageSource } from './claim-desk.ts';
+import { claimId, type Claim } from './claims.ts';
+import type { ForwardedAnswer, ForwardedRequest, Settlement } from './forward.ts';
 import type { IsoMessage } from './iso8583/codec.ts';
 import type { GroupOwner, OwnerOutcome } from './owner.ts';
 import { duplicateKey, readRequest, type SwitchRequest } from './request.ts';
+import { decideStandIn } from './stand-in.ts';
+
+/** How this edge may approve by itself. */
+export interface StandInOptions {
+  readonly cardKeys: CardKeys;
+  readonly random: Random;
+  /** This node's copy of the group's fold; undefined when it is known to be no use. */
+  readonly ledgerOf: (group: GroupId) => LedgerReader | undefined;
+  /** The group must have been without a leader here for so long: longer than any takeover takes. */
+  readonly afterMs: number;
+  /** Approvals that no log has yet: how many, and their sum in minor units of each currency; 0: none. */
+  readonly maximumCount: number;
+  readonly maximumMinor: bigint;
+}
 
 export interface EdgeOptions {
   readonly self: NodeId;
@@ -22,7 +43,15 @@ export interface EdgeOptions {
   readonly forwarder: {
     sendRequest(to: NodeId, request: ForwardedRequest): void;
     sendAnswer(to: NodeId, answer: ForwardedAnswer): void;
+    sendClaim(to: NodeId, claim: Claim): void;
+    sendSettlement(to: NodeId, settlement: Settlement): void;
   };
+  /** What must survive this process. */
+  readonly store: EdgeStore;
+  /** What this node's logs lost, to be offered to the owners of today. */
+  readonly salvage?: SalvageSource;
+  /** Absent: this edge approves nothing by itself. */
+  readonly standIn?: StandInOptions;
   /** For requests of links that have no deadline of their own. */
   readonly requestDeadlineMs: number;
 }
@@ -34,14 +63,23 @@ interface Pending {
   readonly group: GroupId;
   readonly attempt: string;
   readonly deadlineMs: number;
+  /** From when on this edge may approve it by itself. */
+  standInMs: number;
   readonly respond: (answer: IsoMessage) => void;
   nextTryMs: number;
+  /** Who has it now, as far as this edge knows; undefined after a bounce, and while nobody leads. */
+  asked: NodeId | undefined;
+  /** An owner may have decided it, or may yet: a datagram that was sent can arrive at any later time. */
+  exposed: boolean;
 }
 
 /** Sent again after this long without an answer: datagrams get lost. */
 const resendMs = 300;
 /** Tried again after a bounce: the owner is coming up, or another is about to be it. */
 const bounceRetryMs = 50;
+/** Left of the deadline for an approval in stand-in, as a part of it and at least: for its sync. */
+const standInReserve = 0.1;
+const leastStandInReserveMs = 50;
 /** Keys remembered to notice one that returns for a card of another owner. */
 const rememberedKeys = 50_000;
 
@@ -52,13 +90,31 @@ const systemMalfunction = '96';
 
 /**
  * The node that has the acquirer's connection: reads the request, finds the card's owner, brings the request there
- * and the answer back. Until the link's deadline it tries again; then it answers 91, and whatever the owner still
- * says is late and never delivered.
+ * and the answer back. Until the link's deadline it tries again: at once when the group has another owner, soon after a
+ * bounce or while it has none. Then it answers 91, and whatever the owner still says is late and never delivered.
+ *
+ * A request keeps its attempt however often it is sent and to whom, so every owner of the log knows it for the same.
+ *
+ * An approval that was not delivered in time must not stand (R5): before it answers 91 to a request that an owner may
+ * have decided, the edge syncs a *reversal due*, and brings that to the owner until it is entered. What is delivered in
+ * this sense is what was handed to the acquirer's connection in time. Whether it was read there is not known to anybody:
+ * when a connection is lost, the acquirer repeats the request and gets the stored answer, or reverses it. To take the
+ * approval back from here, too, would undo one that the terminal may have printed.
+ *
+ * Stand-in: a purchase whose group has had no leader here for a while may be approved by this edge itself when its time
+ * is nearly up, by its own copy of the fold and within limits (`stand-in.ts`). The approval is on disk before it is
+ * answered, and is brought to the owner until that has entered it (`claims.ts`). The request may be with an owner that
+ * lost its majority and commits it later: as an approval it is the same transaction, as a decline it is overruled, and
+ * in neither case is a reversal due, for the acquirer has the approval. One that could not be answered in time is
+ * withdrawn; one that this process did not live to answer counts, like any approval whose connection was lost.
  */
 export class Edge {
   readonly #options: EdgeOptions;
+  readonly #desk: ClaimDesk;
   readonly #pending = new Map<number, Pending>();
   readonly #groupOfKey = new RecentMap<string, GroupId>(rememberedKeys);
+  /** Groups that have no leader here, since when. */
+  readonly #leaderlessSince = new Map<GroupId, number>();
   #nextId = 1;
   #lastTickMs: number;
   #late = 0;
@@ -66,6 +122,11 @@ export class Edge {
   constructor(options: EdgeOptions) {
     this.#options = options;
     this.#lastTickMs = options.clock.monotonicMs();
+    const { self, clock, store, salvage, leaderOf, ownerOf, forwarder } = options;
+    const sendClaim = (to: NodeId, claim: Claim): void => {
+      forwarder.sendClaim(to, claim);
+    };
+    this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim });
   }
 
   /** Requests that wait for their owner. */
@@ -76,6 +137,21 @@ export class Edge {
   /** Answers of owners that came after their deadline. */
   get late(): number {
     return this.#late;
+  }
+
+  /** Undelivered approvals that are to be reversed, as far as no owner has confirmed it. */
+  get reversalsDue(): number {
+    return this.#desk.dues;
+  }
+
+  /** Reversals due that could not be written to disk, and would not survive this process. */
+  get unsyncedReversals(): number {
+    return this.#desk.unsynced;
+  }
+
+  /** This edge's own approvals that no log has yet. */
+  get standIns(): readonly StandIn[] {
+    return this.#desk.standIns;
   }
 
   /** Handles a message of an owner's class; calls `respond` exactly once. */
@@ -104,7 +180,13 @@ export class Edge {
       refuse(duplicate);
       return;
     }
+    const own = this.#ownApproval(request, group);
+    if (own !== undefined) {
+      respond(own === 'other' ? buildRefusal(message, duplicate) : buildAnswer(message, answerOf(own.decision)));
+      return;
+    }
     const id = this.#nextId++;
+    const reserveMs = Math.max(leastStandInReserveMs, deadlineMs * standInReserve);
     const pending: Pending = {
       id,
       message,
@@ -112,8 +194,11 @@ export class Edge {
       group,
       attempt: `${self}.${boot}.${id}`,
       deadlineMs: nowMs + deadlineMs,
+      standInMs: this.#options.standIn === undefined ? Number.POSITIVE_INFINITY : nowMs + deadlineMs - reserveMs,
       respond,
       nextTryMs: 0,
+      asked: undefined,
+      exposed: false,
     };
     this.#pending.set(id, pending);
     this.#try(pending, nowMs);
@@ -123,9 +208,29 @@ export class Edge {
   tick(): void {
     const nowMs = this.#options.clock.monotonicMs();
     this.#lastTickMs = nowMs;
+    this.#noteLeaders(nowMs);
     for (const pending of this.#pending.values()) {
-      if (nowMs >= pending.deadlineMs) this.#finish(pending, buildRefusal(pending.message, inoperative));
+      if (nowMs >= pending.deadlineMs) this.#giveUp(pending);
+      else if (nowMs >= pending.standInMs && this.#standIn(pending, nowMs)) continue;
       else if (nowMs >= pending.nextTryMs) this.#try(pending, nowMs);
+    }
+    this.#desk.tick();
+  }
+
+  /** Another node leads the group now, or the same one again, or nobody: what waits for its owner is sent there. */
+  onLeader(group: GroupId): void {
+    const { clock, self, leaderOf } = this.#options;
+    const leader = leaderOf(group);
+    if (leader === undefined) return;
+    this.#leaderlessSince.delete(group);
+    // First, so that an owner hears what has been taken back before it is asked for more.
+    this.#desk.onLeader(group);
+    const nowMs = clock.monotonicMs();
+    for (const pending of this.#pending.values()) {
+      if (pending.group !== group || nowMs >= pending.deadlineMs) continue;
+      // The owner in this process has it still, or would have said so.
+      if (leader === self && pending.asked === self) continue;
+      this.#try(pending, nowMs);
     }
   }
 
@@ -147,6 +252,19 @@ export class Edge {
     else owner.request(forwarded.request, forwarded.attempt, answer);
   }
 
+  /** As the owner: settles what another node brings. */
+  onClaim(from: NodeId, claim: Claim): void {
+    const { group } = claim;
+    this.#options.ownerOf(group)?.claim(claim, from, (outcome) => {
+      this.#options.forwarder.sendSettlement(from, { group, id: claimId(claim), outcome });
+    });
+  }
+
+  /** An owner has entered what this node brought it. */
+  onSettlement(settlement: Settlement): void {
+    this.#desk.onSettled(settlement);
+  }
+
   #isForOtherOwner(request: SwitchRequest, group: GroupId): boolean {
     const key = duplicateKey(request);
     const before = this.#groupOfKey.get(key);
@@ -155,21 +273,37 @@ export class Edge {
   }
 
   #try(pending: Pending, nowMs: number): void {
-    const { self, leaderOf, ownerOf, forwarder } = this.#options;
+    const { self, leaderOf, forwarder } = this.#options;
     const leader = leaderOf(pending.group);
+    pending.asked = leader;
     pending.nextTryMs = nowMs + (leader === undefined ? bounceRetryMs : resendMs);
     if (leader === undefined) return;
     if (leader === self) {
-      const { id, attempt } = pending;
-      // Decided in this process: there is nothing to get lost, so it is only tried again after a bounce.
-      pending.nextTryMs = Number.POSITIVE_INFINITY;
-      ownerOf(pending.group)?.request(pending.request, pending.attempt, (outcome) => {
-        this.#onOutcome(id, attempt, outcome);
-      });
+      this.#askHere(pending, nowMs);
       return;
     }
+    pending.exposed = true;
     const { id, attempt, request, deadlineMs } = pending;
     forwarder.sendRequest(leader, { id, attempt, remainingMs: deadlineMs - nowMs, request });
+  }
+
+  #askHere(pending: Pending, nowMs: number): void {
+    const { id, attempt, group, request } = pending;
+    const owner = this.#options.ownerOf(group);
+    if (owner === undefined) {
+      pending.asked = undefined;
+      pending.nextTryMs = nowMs + bounceRetryMs;
+      return;
+    }
+    // Decided in this process: there is nothing to get lost, so it is only tried again after a bounce.
+    pending.nextTryMs = Number.POSITIVE_INFINITY;
+    let first: OwnerOutcome | undefined;
+    owner.request(request, attempt, (outcome) => {
+      first ??= outcome;
+      this.#onOutcome(id, attempt, outcome);
+    });
+    // What bounces at once has not been recorded.
+    if (first?.kind !== 'bounce') pending.exposed = true;
   }
 
   #onOutcome(id: number, attempt: string, outcome: OwnerOutcome): void {
@@ -182,14 +316,111 @@ export class Edge {
     const nowMs = this.#options.clock.monotonicMs();
     if (nowMs >= pending.deadlineMs) {
       if (outcome.kind === 'answer') this.#late += 1;
-      this.#finish(pending, buildRefusal(pending.message, inoperative));
+      this.#giveUp(pending);
     } else if (outcome.kind === 'answer') {
       this.#finish(pending, this.#answer(pending.message, outcome.answer));
     } else if (outcome.reason === 'overloaded') {
-      this.#finish(pending, buildRefusal(pending.message, inoperative));
+      this.#giveUp(pending);
     } else {
+      pending.asked = undefined;
       pending.nextTryMs = nowMs + bounceRetryMs;
     }
+  }
+
+  /** 91; when an owner may approve the request all the same, not before that is on disk as a reversal due. */
+  #giveUp(pending: Pending): void {
+    // From here on an approval is late, also one that comes before the sync has returned.
+    this.#pending.delete(pending.id);
+    const due = this.#dueOf(pending);
+    if (due === undefined) this.#answerInoperative(pending);
+    else {
+      this.#desk.due(due, () => {
+        this.#answerInoperative(pending);
+      });
+    }
+  }
+
+  #dueOf({ attempt, group, request, exposed }: Pending): ReversalDue | undefined {
+    if (!exposed || !mayBeUndelivered(request)) return undefined;
+    return { attempt, key: duplicateKey(request), group, at: this.#options.clock.wallMs() };
+  }
+
+  #answerInoperative({ message, respond }: Pending): void {
+    respond(buildRefusal(message, inoperative));
+  }
+
+  #noteLeaders(nowMs: number): void {
+    const { standIn, leaderOf, configuration } = this.#options;
+    if (standIn === undefined) return;
+    for (const group of configuration()?.orders.keys() ?? []) {
+      if (leaderOf(group) !== undefined) this.#leaderlessSince.delete(group);
+      else if (!this.#leaderlessSince.has(group)) this.#leaderlessSince.set(group, nowMs);
+    }
+  }
+
+  /** Approves by itself if it may; whether the request is in good hands with that. */
+  #standIn(pending: Pending, nowMs: number): boolean {
+    const { standIn, clock } = this.#options;
+    const { group, request, attempt } = pending;
+    const since = this.#leaderlessSince.get(group);
+    if (standIn === undefined || since === undefined || nowMs - since < standIn.afterMs) return false;
+    const configuration = this.#options.configuration();
+    const range = configuration?.rangeOf(request.pan);
+    const link = configuration?.link(request.link);
+    const ledger = standIn.ledgerOf(group);
+    if (configuration === undefined || range?.group_id !== group || link === undefined || ledger === undefined) {
+      return false;
+    }
+    const result = decideStandIn(request, {
+      ledger,
+      panHash: standIn.cardKeys.hash(request.pan),
+      range,
+      limits: (currency) => configuration.limits(range.prefix, currency),
+      link,
+      configIndex: configuration.index,
+      attempt,
+      at: clock.wallMs(),
+      random: standIn.random,
+      own: this.#desk.standIns,
+      maximumCount: standIn.maximumCount,
+      maximumMinor: standIn.maximumMinor,
+    });
+    // What the rules refuse now they refuse until the deadline.
+    if (result.kind === 'refused') pending.standInMs = Number.POSITIVE_INFINITY;
+    if (result.kind === 'refused') return false;
+    const { decision, currency } = result;
+    const taken = this.#desk.approve({ group, currency, decision }, (failure) => {
+      this.#onApproved(pending, decision, failure !== undefined);
+    });
+    // From here on what an owner still says is late.
+    if (taken) this.#pending.delete(pending.id);
+    return taken;
+  }
+
+  /** The approval is on disk, or could not be written. */
+  #onApproved(pending: Pending, decision: DecisionEntry, failed: boolean): void {
+    const { attempt, message, respond, deadlineMs } = pending;
+    if (failed) {
+      this.#giveUp(pending);
+    } else if (this.#options.clock.monotonicMs() >= deadlineMs) {
+      this.#desk.withdraw(attempt, this.#dueOf(pending), () => {
+        this.#answerInoperative(pending);
+      });
+    } else {
+      this.#desk.offer(attempt);
+      respond(buildAnswer(message, answerOf(decision)));
+    }
+  }
+
+  /** A repeat of what this edge has approved, before a log has it: no owner could know of it. */
+  #ownApproval(request: SwitchRequest, group: GroupId): StandIn | 'other' | undefined {
+    const { standIn } = this.#options;
+    if (standIn === undefined || !this.#desk.hasStandIns) return undefined;
+    const own = this.#desk.standInOf(duplicateKey(request));
+    const ledger = standIn.ledgerOf(group);
+    if (own === undefined || ledger === undefined) return undefined;
+    const card = ledger.cardByPanHash(standIn.cardKeys.hash(request.pan));
+    return isSameRequest(own.decision.request, request, card) ? own : 'other';
   }
 
   #answer(message: Answerable, decided: DecidedAnswer): IsoMessage {

@@ -7,9 +7,10 @@ import { nodeId, type NodeId } from '../base/identifiers.ts';
 import { ManualClock } from '../base/manual-clock.ts';
 import { seededRandom } from '../base/random.ts';
 import { Sealer } from '../base/sealing.ts';
-import { Forwarder, type ForwardedAnswer, type ForwardedRequest } from './forward.ts';
+import type { Claim } from './claims.ts';
+import { Forwarder, type ForwardedAnswer, type ForwardedRequest, type Settlement } from './forward.ts';
 import type { SwitchRequest } from './request.ts';
-import { everyClass, otherPan, pan, panOf, requestOf } from './testing.ts';
+import { everyClass, group, otherPan, pan, panOf, requestOf } from './testing.ts';
 
 const [n1, n2, n3] = [nodeId('n1'), nodeId('n2'), nodeId('n3')];
 const clusterKey = Buffer.alloc(32, 1);
@@ -26,6 +27,10 @@ class End {
   readonly sent: Datagram[] = [];
   readonly requests: [NodeId, ForwardedRequest][] = [];
   readonly answers: [NodeId, ForwardedAnswer][] = [];
+  readonly claims: [NodeId, Claim][] = [];
+  readonly settlements: [NodeId, Settlement][] = [];
+  /** What was heard, in order. */
+  readonly order: string[] = [];
   readonly forwarder: Forwarder;
 
   constructor(self: NodeId, seed: number, key = clusterKey) {
@@ -34,8 +39,22 @@ class End {
       sealer: new Sealer(key, seededRandom(seed)),
       clock: this.clock,
       send: (to, bytes) => this.sent.push({ from: self, to, bytes }),
-      onRequest: (from, request) => this.requests.push([from, request]),
-      onAnswer: (from, answer) => this.answers.push([from, answer]),
+      onRequest: (from, request) => {
+        this.requests.push([from, request]);
+        this.order.push('request');
+      },
+      onAnswer: (from, answer) => {
+        this.answers.push([from, answer]);
+        this.order.push('answer');
+      },
+      onClaim: (from, claim) => {
+        this.claims.push([from, claim]);
+        this.order.push('claim');
+      },
+      onSettlement: (from, settlement) => {
+        this.settlements.push([from, settlement]);
+        this.order.push('settlement');
+      },
     });
   }
 
@@ -46,7 +65,7 @@ class End {
   }
 
   get heard(): number {
-    return this.requests.length + this.answers.length;
+    return this.order.length;
   }
 }
 
@@ -143,6 +162,56 @@ test('what gathers in one turn leaves in one datagram for each node, and no more
   );
   assert.equal(owner.answers.length, 1);
   assert.deepEqual(edge.flush(), [], 'nothing is sent twice');
+});
+
+const claim: Claim = {
+  kind: 'undelivered',
+  group,
+  attempt: 'n1.1.1',
+  key: 'link-1|123456|TERM0001|000001|0301120000|0100',
+};
+const settlement: Settlement = { group, id: 'undelivered n1.1.1', outcome: 'entered' };
+
+test('claims and settlements arrive as they were sent, claims before the requests of the same turn', () => {
+  const edge = new End(n1, 1);
+  edge.forwarder.sendRequest(n2, forwarded(requestOf()));
+  edge.forwarder.sendSettlement(n2, settlement);
+  edge.forwarder.sendAnswer(n2, answer);
+  edge.forwarder.sendClaim(n2, claim);
+  const [datagram, ...others] = edge.flush();
+  assert.deepEqual(others, [], 'one datagram');
+  const owner = new End(n2, 2);
+  owner.forwarder.receive(n1, datagram?.bytes ?? Buffer.alloc(0));
+  assert.deepEqual(owner.order, ['claim', 'request', 'answer', 'settlement']);
+  assert.deepEqual(owner.claims, [[n1, claim]]);
+  assert.deepEqual(owner.settlements, [[n1, settlement]]);
+});
+
+test('claims, which may hold an entry each, go in smaller datagrams, in their order', () => {
+  const edge = new End(n1, 1);
+  const body = 'x'.repeat(4_000);
+  for (let index = 1; index <= 130; index++) {
+    edge.forwarder.sendClaim(n2, { kind: 'salvaged', group, term: 1, index, hash: 'h', body });
+  }
+  const sent = edge.flush();
+  assert.equal(sent.length, 3);
+  const owner = new End(n2, 2);
+  for (const { bytes } of sent) {
+    assert.ok(bytes.length < 512 * 1024, 'well below the limit of the bus');
+    owner.forwarder.receive(n1, bytes);
+  }
+  assert.deepEqual(
+    owner.claims.map(([, each]) => (each.kind === 'salvaged' ? each.index : 0)),
+    Array.from({ length: 130 }, (_, at) => at + 1),
+  );
+});
+
+test('a datagram of a version that knows no claims is read', () => {
+  const sealer = new Sealer(clusterKey, seededRandom(9));
+  const clear = Buffer.from(JSON.stringify({ requests: [], answers: [answer] }));
+  const edge = new End(n1, 1);
+  edge.forwarder.receive(n2, sealer.seal('forward n2 n1', clear));
+  assert.deepEqual(edge.answers, [[n2, answer]]);
 });
 
 describe('a datagram is refused, counted and not read when', () => {

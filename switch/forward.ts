@@ -1,7 +1,8 @@
-import type { NodeId } from '../base/identifiers.ts';
+import type { GroupId, NodeId } from '../base/identifiers.ts';
 import { Pan } from '../base/pan.ts';
 import type { Sealer } from '../base/sealing.ts';
 import type { Clock } from '../base/clock.ts';
+import type { Claim, ClaimOutcome } from './claims.ts';
 import type { OwnerOutcome } from './owner.ts';
 import type { SwitchRequest } from './request.ts';
 
@@ -9,11 +10,14 @@ import type { SwitchRequest } from './request.ts';
  * Between an edge and an owner, on the bus's channel `forward`: datagrams, sealed with the cluster's key for this
  * sender and receiver, each with what gathered in one turn of the event loop:
  *
- *   requests  [{id, attempt, remainingMs, request}]   edge -> owner; may come again with the same id and attempt
- *   answers   [{id, attempt, outcome}]                owner -> edge; for one that is no longer waiting: late
+ *   claims       [{kind, group, ...}]                    any node -> owner, again until it is settled; before requests,
+ *                                                        which may depend on what a claim says has happened before
+ *   requests     [{id, attempt, remainingMs, request}]   edge -> owner; may come again with the same id and attempt
+ *   answers      [{id, attempt, outcome}]                owner -> edge; for one that is no longer waiting: late
+ *   settlements  [{group, id, outcome}]                  owner -> who brought the claim: an entry about it has committed
  *
  * Nothing here needs to arrive: the edge sends a request again until its deadline, and the owner knows it by its
- * duplicate key.
+ * duplicate key; a claim is brought again until its settlement comes.
  */
 
 export interface ForwardedRequest {
@@ -30,6 +34,13 @@ export interface ForwardedAnswer {
   readonly outcome: OwnerOutcome;
 }
 
+export interface Settlement {
+  readonly group: GroupId;
+  /** `claimId` of what was settled. */
+  readonly id: string;
+  readonly outcome: ClaimOutcome;
+}
+
 export interface ForwarderOptions {
   readonly self: NodeId;
   readonly sealer: Sealer;
@@ -37,15 +48,21 @@ export interface ForwarderOptions {
   readonly send: (to: NodeId, bytes: Buffer) => void;
   readonly onRequest: (from: NodeId, request: ForwardedRequest) => void;
   readonly onAnswer: (from: NodeId, answer: ForwardedAnswer) => void;
+  readonly onClaim: (from: NodeId, claim: Claim) => void;
+  readonly onSettlement: (from: NodeId, settlement: Settlement) => void;
 }
 
 interface Outgoing {
+  readonly claims: Claim[];
   readonly requests: ForwardedRequest[];
   readonly answers: ForwardedAnswer[];
+  readonly settlements: Settlement[];
 }
 
-/** Requests in one datagram: keeps it well below the bus's limit. */
+/** Of each kind in one datagram: keeps it well below the bus's limit. */
 const maximumBatch = 512;
+/** Claims may hold a whole entry. */
+const maximumClaims = 64;
 
 /** Seals, batches and opens what edges and owners tell each other. */
 export class Forwarder {
@@ -71,6 +88,14 @@ export class Forwarder {
     this.#to(to).answers.push(answer);
   }
 
+  sendClaim(to: NodeId, claim: Claim): void {
+    this.#to(to).claims.push(claim);
+  }
+
+  sendSettlement(to: NodeId, settlement: Settlement): void {
+    this.#to(to).settlements.push(settlement);
+  }
+
   receive(from: NodeId, bytes: Buffer): void {
     const clear = this.#options.sealer.open(`forward ${from} ${this.#options.self}`, bytes);
     if (clear === undefined) {
@@ -82,14 +107,17 @@ export class Forwarder {
       this.#refused += 1;
       return;
     }
-    for (const request of content.requests) this.#options.onRequest(from, request);
-    for (const answer of content.answers) this.#options.onAnswer(from, answer);
+    const { onClaim, onRequest, onAnswer, onSettlement } = this.#options;
+    for (const claim of content.claims) onClaim(from, claim);
+    for (const request of content.requests) onRequest(from, request);
+    for (const answer of content.answers) onAnswer(from, answer);
+    for (const settlement of content.settlements) onSettlement(from, settlement);
   }
 
   #to(peer: NodeId): Outgoing {
     let outgoing = this.#outgoing.get(peer);
     if (outgoing === undefined) {
-      outgoing = { requests: [], answers: [] };
+      outgoing = { claims: [], requests: [], answers: [], settlements: [] };
       this.#outgoing.set(peer, outgoing);
     }
     if (!this.#scheduled) {
@@ -104,13 +132,17 @@ export class Forwarder {
   #flush(): void {
     this.#scheduled = false;
     const { self, sealer, send } = this.#options;
-    for (const [peer, { requests, answers }] of this.#outgoing) {
-      for (let from = 0; from < Math.max(requests.length, answers.length); from += maximumBatch) {
+    for (const [peer, { claims, requests, answers, settlements }] of this.#outgoing) {
+      const most = Math.max(requests.length, answers.length, settlements.length);
+      const datagrams = Math.max(Math.ceil(most / maximumBatch), Math.ceil(claims.length / maximumClaims));
+      for (let at = 0; at < datagrams; at++) {
+        const part = <T>(all: readonly T[], size: number): readonly T[] => all.slice(at * size, (at + 1) * size);
         const content = {
-          requests: requests
-            .slice(from, from + maximumBatch)
-            .map(({ request, ...rest }) => ({ ...rest, request: toWire(request) })),
-          answers: answers.slice(from, from + maximumBatch),
+          requests: part(requests, maximumBatch).map(({ request, ...rest }) => ({ ...rest, request: toWire(request) })),
+          answers: part(answers, maximumBatch),
+          // Rare, and then left out.
+          ...(claims.length > 0 && { claims: part(claims, maximumClaims) }),
+          ...(settlements.length > 0 && { settlements: part(settlements, maximumBatch) }),
         };
         send(peer, sealer.seal(`forward ${self} ${peer}`, Buffer.from(JSON.stringify(content))));
       }
@@ -125,12 +157,15 @@ function readContent(clear: Buffer): Outgoing | undefined {
     const content = JSON.parse(clear.toString('utf8')) as {
       readonly requests: readonly (Omit<ForwardedRequest, 'request'> & { readonly request: WireRequest })[];
       readonly answers: readonly ForwardedAnswer[];
+      readonly claims?: readonly Claim[];
+      readonly settlements?: readonly Settlement[];
     };
     const requests = content.requests.flatMap(({ request, ...rest }) => {
       const read = fromWire(request);
       return read === undefined ? [] : [{ ...rest, request: read }];
     });
-    return { requests, answers: [...content.answers] };
+    const { answers, claims = [], settlements = [] } = content;
+    return { requests, answers: [...answers], claims: [...claims], settlements: [...settlements] };
   } catch {
     return undefined;
   }

@@ -1,114 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { ManualClock } from '../base/manual-clock.ts';
-import { seededRandom } from '../base/random.ts';
 import {
-  chainEntry,
-  encodeBody,
-  originPosition,
-  type CardsEntry,
-  type EntryBody,
-  type LogEntry,
-} from '../store/entry.ts';
-import { GroupOwner, type OwnerOptions, type OwnerOutcome } from './owner.ts';
-import type { SwitchRequest } from './request.ts';
-import {
-  cardImport,
   cardKeys,
-  configurationView,
-  emptyLedger,
+  cardsEntry as cards,
   foreignPan,
-  group,
   localPan,
   namedBy,
+  noOpEntry as noOp,
+  OwnerBench as Bench,
   pan,
   requestOf,
 } from './testing.ts';
-
-const cards: CardsEntry = {
-  kind: 'cards',
-  at: 0,
-  by: 'test',
-  added: [cardImport(), cardImport({ pan: localPan })],
-  changed: [],
-};
-const noOp: EntryBody = { kind: 'no-op', leader: 'n1', term: 1 };
-
-/** An owner whose log and disk do what the test says: entries 1 (cards) and 2 (the term's first) are its tail. */
-class Bench {
-  readonly clock = new ManualClock();
-  readonly log: EntryBody[] = [];
-  leads = true;
-  configIndex = 1;
-  readonly owner: GroupOwner;
-  readonly outcomes: string[] = [];
-
-  constructor(changes: Partial<OwnerOptions> = {}) {
-    this.owner = new GroupOwner({
-      group,
-      log: {
-        propose: (bodies) => {
-          if (!this.leads) return undefined;
-          const first = this.log.length + 1;
-          this.log.push(...bodies.map((body) => JSON.parse(body) as EntryBody));
-          return first;
-        },
-      },
-      ledger: emptyLedger,
-      configuration: () => configurationView(this.configIndex),
-      cardKeys,
-      clock: this.clock,
-      random: seededRandom(3),
-      localTailEntries: 5,
-      localTailMs: 500,
-      stalledMs: 3000,
-      ...changes,
-    });
-  }
-
-  lead(...tail: EntryBody[]): this {
-    this.log.splice(0, this.log.length, ...tail);
-    this.owner.lead(1, 0, chain(tail));
-    return this;
-  }
-
-  /** Leads, and the first entry of the term has committed. */
-  ready(): this {
-    return this.lead(cards, noOp).progress(2, 2);
-  }
-
-  progress(commit: number, durable: number): this {
-    this.owner.onProgress({ commit, durable });
-    return this;
-  }
-
-  /** Asks; what comes back stands in `outcomes` as `name code` when it may leave. */
-  ask(name: string, changes: Partial<SwitchRequest> = {}): void {
-    this.owner.request(requestOf(changes), `n2.1.${name}`, (outcome) => {
-      this.outcomes.push(`${name} ${shown(outcome)}`);
-    });
-  }
-
-  get last(): number {
-    return this.log.length;
-  }
-
-  /** What has come back since this was asked last. */
-  came(): string[] {
-    return this.outcomes.splice(0);
-  }
-}
-
-function shown(outcome: OwnerOutcome): string {
-  return outcome.kind === 'answer' ? outcome.answer.responseCode : outcome.reason;
-}
-
-function chain(bodies: readonly EntryBody[]): LogEntry[] {
-  const entries: LogEntry[] = [];
-  for (const body of bodies) entries.push(chainEntry(entries.at(-1) ?? originPosition(group), 1, encodeBody(body)));
-  return entries;
-}
 
 describe('an owner decides nothing', () => {
   test('before it leads', () => {
@@ -215,24 +118,66 @@ describe('an answer leaves', () => {
 });
 
 describe('a repeat', () => {
-  test('of a request that is being decided joins it: one entry, the same answer, at the same time', () => {
+  test('of a request that is being decided joins it: decided once, one answer, when its own attempt is entered', () => {
     const bench = new Bench().ready();
     bench.ask('first');
     bench.ask('again', { repeat: true });
     bench.ask('and again');
-    assert.equal(bench.last, 3);
+    assert.deepEqual(bench.kinds(), ['decision', 'attempt', 'attempt']);
     assert.deepEqual(bench.came(), []);
-    bench.progress(3, 3);
-    assert.deepEqual(bench.came(), ['first 00', 'again 00', 'and again 00']);
+    bench.progress(3, 5);
+    assert.deepEqual(bench.came(), ['first 00']);
+    bench.progress(5, 5);
+    assert.deepEqual(bench.came(), ['again 00', 'and again 00']);
   });
-  test('of a committed request is answered at once', () => {
+  test('of a committed approval waits for the entry of its attempt, by the rule of its range', () => {
+    for (const [changes, committed] of [
+      [{}, 4],
+      [{ pan: localPan }, 3],
+    ] as const) {
+      const bench = new Bench().ready();
+      bench.ask('first', changes);
+      bench.progress(3, 3);
+      bench.ask('again', changes);
+      assert.deepEqual(bench.came(), ['first 00']);
+      bench.progress(3, 3);
+      assert.deepEqual(bench.came(), [], 'it is on no disk');
+      bench.progress(committed, 4);
+      assert.deepEqual(bench.came(), ['again 00']);
+    }
+  });
+  test('that the edge sends again with the same attempt enters nothing, and waits for what it waited for', () => {
     const bench = new Bench().ready();
     bench.ask('first');
-    bench.progress(3, 3);
+    bench.ask('first');
     bench.ask('again');
-    assert.deepEqual(bench.came(), ['first 00', 'again 00']);
+    bench.ask('again');
+    assert.deepEqual(bench.kinds(), ['decision', 'attempt']);
+    bench.progress(3, 4);
+    assert.deepEqual(bench.came(), ['first 00', 'first 00']);
+    bench.progress(4, 4);
+    assert.deepEqual(bench.came(), ['again 00', 'again 00']);
+    bench.ask('first');
+    bench.ask('again');
+    assert.deepEqual(bench.came(), ['first 00', 'again 00'], 'all of it has committed');
   });
-  test('of what an earlier leader decided waits for the commit of that entry', () => {
+  test('enters no attempt where no money moved, or where none is taken back', () => {
+    const bench = new Bench().ready();
+    const asked = [
+      { stan: '000001', amount: 900_000n },
+      { stan: '000002', processingCode: '310000', amount: 0n },
+      { stan: '000003', mtiClass: '0120' },
+      { stan: '000004', mtiClass: '0220' },
+      { stan: '000005', mtiClass: '0400' },
+      { stan: '000006', mtiClass: '0420' },
+    ] as const;
+    for (const changes of asked) bench.ask('first', changes);
+    for (const changes of asked) bench.ask('again', changes);
+    assert.ok(!bench.kinds().includes('attempt'));
+    bench.progress(8, 8);
+    assert.equal(bench.came().length, 12);
+  });
+  test('of what an earlier leader decided waits for its own term', () => {
     const bench = new Bench().ready();
     bench.ask('r');
     const decided = bench.log.slice(2);
@@ -242,8 +187,10 @@ describe('a repeat', () => {
     next.ask('again');
     next.progress(3, 3);
     next.ask('again');
-    assert.deepEqual(next.came(), ['again not-ready', 'again 00']);
-    assert.equal(next.last, 3);
+    next.ask('r');
+    assert.deepEqual(next.came(), ['again not-ready', 'r 00'], 'the very attempt needs no entry');
+    next.progress(4, 4);
+    assert.deepEqual(next.came(), ['again 00']);
   });
   test('after the reversal, both still on the way to the disk, is declined', () => {
     const bench = new Bench().ready();
@@ -259,7 +206,7 @@ describe('a repeat', () => {
     bench.progress(2, 3);
     assert.deepEqual(bench.came(), ['first 00']);
     for (let at = 2; at < 6; at++) bench.ask(`r${at}`, { pan: localPan, stan: `00000${at}` });
-    bench.ask('again', { pan: localPan, repeat: true });
+    bench.ask('first', { pan: localPan, repeat: true });
     bench.progress(7, 7);
     assert.equal(bench.came().length, 5);
     assert.equal(bench.owner.waiting, 0);

@@ -1,13 +1,14 @@
 import type { Clock } from '../base/clock.ts';
 import type { CardKeys } from '../base/card-keys.ts';
 import { assert } from '../base/errors.ts';
-import type { GroupId } from '../base/identifiers.ts';
+import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';
 import { applyToLedger, type LedgerReader } from '../store/ledger.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
 import { answerOf, decide, refusal, type DecidedAnswer } from './authorizer.ts';
+import { planClaim, type Claim, type ClaimOutcome } from './claims.ts';
 import type { SwitchRequest } from './request.ts';
 
 /** The log of a group as its owner uses it; replication provides it. */
@@ -19,8 +20,14 @@ export interface OwnedLog {
 /** What an edge gets back for a request that it brought to an owner. */
 export type OwnerOutcome =
   | { readonly kind: 'answer'; readonly answer: DecidedAnswer }
-  /** Not decided here, and nothing was recorded: try the owner that the group has now. */
-  | { readonly kind: 'bounce'; readonly reason: 'not-the-owner' | 'not-ready' | 'other-group' | 'overloaded' };
+  /**
+   * No answer from here: try the owner that the group has now. It may have been recorded all the same, by an owner that
+   * then lost the group; the next one knows it by its duplicate key. `given-up`: its edge has reported it undelivered.
+   */
+  | {
+      readonly kind: 'bounce';
+      readonly reason: 'not-the-owner' | 'not-ready' | 'other-group' | 'overloaded' | 'given-up';
+    };
 
 export interface OwnerOptions {
   readonly group: GroupId;
@@ -35,6 +42,15 @@ export interface OwnerOptions {
   readonly localTailMs: number;
   /** Uncommitted entries older than this: the group has no majority, and takes nothing new. */
   readonly stalledMs: number;
+  /** Until when, on the clock's monotonic time, nobody else can lead the group (R3); 0: no lease. */
+  readonly leaseUntilMs: () => number;
+}
+
+/** How far the log is in the term that this node leads. */
+export interface OwnerProgress {
+  readonly term: number;
+  readonly commit: number;
+  readonly durable: number;
 }
 
 interface Waiter {
@@ -51,11 +67,13 @@ const maximumOverlay = 50_000;
  *
  * - It decides against the committed fold and an overlay of every later entry, and decides nothing before its first
  *   entry of the term has committed (R1) and its configuration is as new as any that the log was decided at.
- * - An answer leaves when its entry is committed and on this disk (`quorum`), or on this disk (`local`); a stored
- *   answer waits for the same, so a repeat of a request that is being decided joins it (R2).
- * - A `local` answer waits for the commit too while the uncommitted tail is long or old.
- *
- * In this release the first node of a failover order leads for good, so `local` needs no lease yet (R3).
+ * - An answer leaves when its entry is committed and on this disk (`quorum`), or on this disk while the lease is valid
+ *   at that very moment (`local`, R3). A stored answer waits for the same, so a repeat of a request that is being
+ *   decided joins it (R2); where it approves, it waits for the entry of its own attempt (R5). So no stored approval
+ *   leaves an owner that has been replaced without knowing it.
+ * - A `local` answer waits for the commit too while there is no lease, or the uncommitted tail is long or old.
+ * - Who waits, waits for an entry of this term's log as this node saw it when it came to lead. When leadership ends, or
+ *   begins anew, everybody is told to ask again: the entry may have been cut, or be the next owner's to answer.
  */
 export class GroupOwner {
   readonly #options: OwnerOptions;
@@ -63,6 +81,7 @@ export class GroupOwner {
   readonly #waiting = new Map<number, Waiter[]>();
   #leading = false;
   #ready = false;
+  #paused = false;
   #term = 0;
   #firstOfTerm = 0;
   #last = 0;
@@ -78,8 +97,9 @@ export class GroupOwner {
     this.#overlay = new LedgerOverlay(options.ledger);
   }
 
+  /** Whether it decides and appends. */
   get ready(): boolean {
-    return this.#ready;
+    return this.#ready && !this.#paused;
   }
 
   /** Reads go through here: what the owner sees of its cards, later entries included. */
@@ -92,27 +112,42 @@ export class GroupOwner {
     return this.#waiting.size;
   }
 
-  /** This node came to lead: `tail` is every entry after the applied one, the term's first entry the last of them. */
+  /**
+   * This node came to lead: `tail` is every entry after the applied one, the term's first entry the last of them. To be
+   * called while the ledger shows the fold at `applied`. It may come for a later term without `resign` between.
+   */
   lead(term: number, applied: number, tail: readonly LogEntry[]): void {
+    const waiting = this.#takeWaiting();
     this.#leading = true;
     this.#ready = false;
+    this.#paused = false;
     this.#term = term;
     this.#overlay.clear();
     this.#last = applied;
+    this.#appendedAt = [];
+    // What is applied has committed and is on this disk; for all else this term's own progress counts.
+    this.#commit = applied;
+    this.#durable = applied;
+    this.#configIndex = this.#options.ledger.lastConfigIndex();
     for (const entry of tail) this.#apply(entry.index, entry.term, decodeBody(entry.body));
     this.#firstOfTerm = this.#last;
-    this.#becomeReady();
+    for (const waiter of waiting) waiter.giveUp();
   }
 
   /** This node leads no longer: whoever waits is told to look for the owner. */
   resign(): void {
+    const waiting = this.#takeWaiting();
     this.#leading = false;
     this.#ready = false;
+    this.#paused = false;
     this.#overlay.clear();
-    const waiting = [...this.#waiting.values()].flat();
-    this.#waiting.clear();
     this.#appendedAt = [];
     for (const waiter of waiting) waiter.giveUp();
+  }
+
+  /** While a hand-over is under way nothing new is decided or appended; who waits goes on waiting. */
+  pause(on: boolean): void {
+    this.#paused = on;
   }
 
   /** Decides a request, or answers it from store; `done` is called once, when the answer may leave. */
@@ -125,9 +160,8 @@ export class GroupOwner {
       bounce('not-the-owner');
       return;
     }
-    this.#becomeReady();
-    const configuration = this.#options.configuration();
-    if (!this.#ready || configuration === undefined || configuration.index < this.#configIndex) {
+    const configuration = this.#readyConfiguration();
+    if (configuration === undefined) {
       bounce('not-ready');
       return;
     }
@@ -159,27 +193,49 @@ export class GroupOwner {
       random,
     });
     switch (decision.kind) {
+      case 'given-up':
+        bounce('given-up');
+        return;
       case 'refused':
         done({ kind: 'answer', answer: refusal(decision.responseCode) });
         return;
       case 'stored':
-        this.#whenDurable(decision.transaction.index, range.durability, decision.answer, done);
+        this.#whenDurable(decision.index, range.durability, decision.answer, done);
         return;
+      case 'repeated':
       case 'decided': {
         const index = this.append(decision.entry);
         if (index === undefined) {
           bounce('not-the-owner');
           return;
         }
-        this.#whenDurable(index, range.durability, answerOf(decision.entry), done);
+        const answer = decision.kind === 'repeated' ? decision.answer : answerOf(decision.entry);
+        this.#whenDurable(index, range.durability, answer, done);
         return;
       }
     }
   }
 
+  /**
+   * Settles what a node brings (`claims.ts`); `settled` is called once, when an entry about it has committed, whatever
+   * the range's durability. Not called when this node cannot: whoever brought it brings it again.
+   */
+  claim(claim: Claim, from: NodeId, settled: (outcome: ClaimOutcome) => void): void {
+    const configuration = this.#readyConfiguration();
+    if (configuration === undefined || this.#stalled()) return;
+    const at = this.#options.clock.wallMs();
+    const plan = planClaim(claim, { ledger: this.#overlay, from, at, configIndex: configuration.index });
+    const index = plan.kind === 'known' ? plan.index : this.append(plan.entry);
+    if (index === undefined) return;
+    const committed = (): void => {
+      settled(plan.outcome);
+    };
+    this.whenCommitted(index, committed, () => undefined);
+  }
+
   /** Appends an entry of the owner's own (cards, expiries); its index, or undefined when this node cannot decide. */
   append(body: EntryBody): number | undefined {
-    if (!this.#ready) return undefined;
+    if (!this.ready) return undefined;
     const index = this.#options.log.propose([encodeBody(body)]);
     if (index === undefined) return undefined;
     this.#apply(index, this.#term, body);
@@ -193,13 +249,14 @@ export class GroupOwner {
     else this.#wait(index, { durability: 'quorum', deliver: committed, giveUp: lost });
   }
 
-  onProgress(progress: { readonly commit: number; readonly durable: number }): void {
-    this.#commit = progress.commit;
-    this.#durable = progress.durable;
-    const young = this.#appendedAt.findIndex((entry) => entry.index > progress.commit);
+  /** More has committed, or is on this disk. What is said of another term is about another log. */
+  onProgress({ term, commit, durable }: OwnerProgress): void {
+    if (!this.#leading || term !== this.#term) return;
+    this.#commit = Math.max(this.#commit, commit);
+    this.#durable = Math.max(this.#durable, durable);
+    const young = this.#appendedAt.findIndex((entry) => entry.index > commit);
     if (young === -1) this.#appendedAt = [];
     else if (young > 0) this.#appendedAt.splice(0, young);
-    if (!this.#leading) return;
     this.#becomeReady();
     this.#release();
   }
@@ -211,8 +268,9 @@ export class GroupOwner {
   #apply(index: number, term: number, body: EntryBody): void {
     assert(index === this.#last + 1, `overlay of ${this.#options.group} follows the log without a gap`);
     this.#last = index;
-    if (body.kind === 'decision' || body.kind === 'reversal') {
-      this.#configIndex = Math.max(this.#configIndex, body.configIndex);
+    const decided = body.kind === 'resolution' || body.kind === 'stand-in' ? body.decision : body;
+    if (decided.kind === 'decision' || decided.kind === 'reversal') {
+      this.#configIndex = Math.max(this.#configIndex, decided.configIndex);
     }
     this.#overlay.begin(index);
     applyToLedger(this.#overlay, this.#options.group, index, term, body);
@@ -221,6 +279,14 @@ export class GroupOwner {
   #becomeReady(): void {
     if (this.#ready || !this.#leading || this.#commit < this.#firstOfTerm || this.#firstOfTerm === 0) return;
     this.#ready = true;
+  }
+
+  /** The configuration to decide by; undefined while nothing can be decided. */
+  #readyConfiguration(): ConfigurationView | undefined {
+    this.#becomeReady();
+    const configuration = this.#options.configuration();
+    const fresh = configuration !== undefined && configuration.index >= this.#configIndex;
+    return this.ready && fresh ? configuration : undefined;
   }
 
   #stalled(): boolean {
@@ -233,9 +299,11 @@ export class GroupOwner {
     if (index > this.#durable) return false;
     if (index <= this.#commit) return true;
     if (durability === 'quorum') return false;
-    const { clock, localTailEntries, localTailMs } = this.#options;
-    const oldest = this.#appendedAt[0]?.ms ?? clock.monotonicMs();
-    return this.#last - this.#commit <= localTailEntries && clock.monotonicMs() - oldest <= localTailMs;
+    const { clock, leaseUntilMs, localTailEntries, localTailMs } = this.#options;
+    const nowMs = clock.monotonicMs();
+    if (nowMs >= leaseUntilMs()) return false;
+    const oldestMs = this.#appendedAt[0]?.ms ?? nowMs;
+    return this.#last - this.#commit <= localTailEntries && nowMs - oldestMs <= localTailMs;
   }
 
   #whenDurable(
@@ -255,6 +323,12 @@ export class GroupOwner {
       done({ kind: 'bounce', reason: 'not-the-owner' });
     };
     this.#wait(index, { durability, deliver, giveUp });
+  }
+
+  #takeWaiting(): readonly Waiter[] {
+    const waiting = [...this.#waiting.values()].flat();
+    this.#waiting.clear();
+    return waiting;
   }
 
   #wait(index: number, waiter: Waiter): void {

@@ -1,17 +1,37 @@
-import type { GroupId } from '../base/identifiers.ts';
-import { groupId } from '../base/identifiers.ts';
+import { SwitchError } from '../base/errors.ts';
+import { groupId, nodeId, type GroupId, type NodeId } from '../base/identifiers.ts';
+import { ManualClock } from '../base/manual-clock.ts';
 import { Pan } from '../base/pan.ts';
 import { seededRandom } from '../base/random.ts';
 import type { CardKeys } from '../base/card-keys.ts';
 import { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from '../config-db/rows.ts';
-import type { CardImport, EntryBody, MtiClass } from '../store/entry.ts';
+import {
+  chainEntry,
+  encodeBody,
+  originPosition,
+  type CardImport,
+  type CardsEntry,
+  type EntryBody,
+  type LogEntry,
+  type MtiClass,
+  type NoOpEntry,
+} from '../store/entry.ts';
+import type { EdgeChange, EdgePending, EdgeStore, ReversalDue, StandIn } from '../store/edge-store.ts';
 import { applyToLedger, type CardRow, type LedgerReader, type TransactionRow } from '../store/ledger.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
 import { answerOf, decide, type DecidedAnswer, type Decision, type DecisionContext } from './authorizer.ts';
+import { claimId, planClaim, type Claim, type ClaimOutcome } from './claims.ts';
+import { Edge, type EdgeOptions } from './edge.ts';
+import type { ForwardedAnswer, ForwardedRequest, Settlement } from './forward.ts';
+import type { FieldValue, IsoMessage } from './iso8583/codec.ts';
+import { GroupOwner, type OwnerOptions, type OwnerOutcome } from './owner.ts';
 import { duplicateKey, type OriginalDataElements, type SwitchRequest } from './request.ts';
 
-/** For tests: requests with sensible fields, and one group's ledger in memory that decides and applies them. */
+/*
+ * For tests: requests with sensible fields, one group's ledger in memory that decides and applies them, an owner and an
+ * edge that a test drives by hand. Over 500 lines because the import rules know one such file in a folder.
+ */
 
 export const group: GroupId = groupId('a');
 
@@ -131,6 +151,13 @@ export const emptyLedger: LedgerReader = {
   tombstones: () => [],
   cardsWithTombstones: () => [],
   holdsDue: () => [],
+  lastConfigIndex: () => 0,
+  reversalsOf: () => [],
+  repeatAttempts: () => [],
+  undeliveredAttempt: () => undefined,
+  undeliveredAttempts: () => [],
+  resolution: () => undefined,
+  standIn: () => undefined,
 };
 
 /** One group's cards: every decision is made and applied at once, as an owner does with its overlay. */
@@ -139,7 +166,11 @@ export class TestLedger {
   readonly #random = seededRandom(7);
   /** Called with everything that is applied. */
   readonly #onEntry: (index: number, term: number, body: EntryBody) => void;
+  /** Everything that was applied, from index 1 on. */
+  readonly entries: EntryBody[] = [];
   index = 0;
+  /** Of requests that are asked without another. */
+  attempt = 'n1.1.1';
   /** Wall clock of the decisions. */
   atMs = startMs;
   link: AcquirerLinkRow = link;
@@ -162,6 +193,7 @@ export class TestLedger {
     this.index += 1;
     this.ledger.begin(this.index);
     applyToLedger(this.ledger, group, this.index, 1, body);
+    this.entries.push(body);
     this.#onEntry(this.index, 1, body);
     return this.index;
   }
@@ -175,22 +207,27 @@ export class TestLedger {
       link: this.link,
       configIndex: 1,
       durability: 'quorum',
-      attempt: 'n1.1.1',
+      attempt: this.attempt,
       at: this.atMs,
       random: this.#random,
       ...changes,
     };
   }
 
-  decide(request: SwitchRequest): Decision {
-    return decide(request, this.context(request));
+  decide(request: SwitchRequest, attempt = this.attempt): Decision {
+    return decide(request, this.context(request, { attempt }));
   }
 
   /** Decides and applies; the answer as the acquirer gets it. */
-  ask(changes: Partial<SwitchRequest> = {}): DecidedAnswer {
+  ask(changes: Partial<SwitchRequest> = {}, attempt = this.attempt): DecidedAnswer {
     const request = requestOf(changes);
-    const decision = this.decide(request);
+    const decision = this.decide(request, attempt);
     switch (decision.kind) {
+      case 'given-up':
+        throw new Error('the attempt was not reported undelivered');
+      case 'repeated':
+        this.apply(decision.entry);
+        return decision.answer;
       case 'refused':
         return { responseCode: decision.responseCode, authorizationCode: '', additionalAmounts: '' };
       case 'stored':
@@ -199,6 +236,19 @@ export class TestLedger {
         this.apply(decision.entry);
         return answerOf(decision.entry);
     }
+  }
+
+  /** Plans and enters what node n2 brings. */
+  claim(claim: Claim): ClaimOutcome {
+    const context = { ledger: this.ledger, from: nodeId('n2'), at: this.atMs, configIndex: 1 };
+    const plan = planClaim(claim, context);
+    if (plan.kind === 'enter') this.apply(plan.entry);
+    return plan.outcome;
+  }
+
+  /** The edge of `attempt` has answered 91 to the request. */
+  undelivered(attempt: string, changes: Partial<SwitchRequest> = {}): ClaimOutcome {
+    return this.claim({ kind: 'undelivered', group, attempt, key: duplicateKey(requestOf(changes)) });
   }
 
   /** DE 39 of the answer. */
@@ -257,23 +307,38 @@ export const cardKeys = { version: 1, hash: hashOf } as unknown as CardKeys;
 export const localPan = panOf('990002000000001');
 export const foreignPan = panOf('990009000000001');
 
+/** As `configurationView`; edges may stand in for cards of 990001. */
+export function standInView(): ConfigurationView {
+  return configurationView(1, [
+    {
+      prefix: range.prefix,
+      currency: '840',
+      transaction_maximum_minor: null,
+      daily_maximum_minor: null,
+      daily_maximum_count: null,
+      stand_in_floor_minor: 5000n,
+      stand_in_card_count: 3,
+      stand_in_card_minor: 12_000n,
+    },
+  ]);
+}
+
 /** 990001 of group a waits for the quorum, 990002 is local; everything else is group b's. */
-export function configurationView(index = 1): ConfigurationView {
-  const other = groupId('b');
+export function configurationView(index = 1, limits: readonly RangeLimitRow[] = []): ConfigurationView {
   return new ConfigurationView(
     index,
     {
       failover_map: [
         { group_id: group, failover_order: 'n1>n2' },
-        { group_id: other, failover_order: 'n2>n1' },
+        { group_id: otherGroup, failover_order: 'n2>n1' },
       ],
       pan_range: [
-        { ...range, prefix: '', group_id: other },
+        { ...range, prefix: '', group_id: otherGroup },
         range,
         { ...range, prefix: '990002', durability: 'local' },
-        { ...range, prefix: '990009', group_id: other },
+        { ...range, prefix: '990009', group_id: otherGroup },
       ],
-      range_limit: [],
+      range_limit: [...limits],
       acquirer_link: [link],
       rewrite_rule_set: [],
     },
@@ -282,3 +347,262 @@ export function configurationView(index = 1): ConfigurationView {
 }
 
 export const everyClass: readonly MtiClass[] = ['0100', '0120', '0200', '0220', '0400', '0420'];
+
+export const cardsEntry: CardsEntry = {
+  kind: 'cards',
+  at: 0,
+  by: 'test',
+  added: [cardImport(), cardImport({ pan: localPan })],
+  changed: [],
+};
+export const noOpEntry: NoOpEntry = { kind: 'no-op', leader: 'n1', term: 1 };
+
+/** An owner whose log and disk do what the test says: entries 1 (cards) and 2 (the term's first) are its tail. */
+export class OwnerBench {
+  readonly clock = new ManualClock();
+  readonly log: EntryBody[] = [];
+  leads = true;
+  configIndex = 1;
+  term = 1;
+  leaseUntilMs = Number.POSITIVE_INFINITY;
+  readonly owner: GroupOwner;
+  readonly outcomes: string[] = [];
+
+  constructor(changes: Partial<OwnerOptions> = {}) {
+    this.owner = new GroupOwner({
+      group,
+      log: {
+        propose: (bodies) => {
+          if (!this.leads) return undefined;
+          const first = this.log.length + 1;
+          this.log.push(...bodies.map((body) => JSON.parse(body) as EntryBody));
+          return first;
+        },
+      },
+      ledger: emptyLedger,
+      configuration: () => configurationView(this.configIndex),
+      cardKeys,
+      clock: this.clock,
+      random: seededRandom(3),
+      localTailEntries: 5,
+      localTailMs: 500,
+      stalledMs: 3000,
+      leaseUntilMs: () => this.leaseUntilMs,
+      ...changes,
+    });
+  }
+
+  lead(...tail: EntryBody[]): this {
+    this.log.splice(0, this.log.length, ...tail);
+    this.owner.lead(this.term, 0, chain(tail));
+    return this;
+  }
+
+  /** Leads, and the first entry of the term has committed. */
+  ready(): this {
+    return this.lead(cardsEntry, noOpEntry).progress(2, 2);
+  }
+
+  progress(commit: number, durable: number, term = this.term): this {
+    this.owner.onProgress({ term, commit, durable });
+    return this;
+  }
+
+  /** Asks; what comes back stands in `outcomes` as `name code` when it may leave. */
+  ask(name: string, changes: Partial<SwitchRequest> = {}, attempt = `n2.1.${name}`): void {
+    this.owner.request(requestOf(changes), attempt, (outcome) => {
+      this.outcomes.push(`${name} ${shown(outcome)}`);
+    });
+  }
+
+  /** Brings a claim of node n2; its outcome stands in `outcomes` as `kind outcome` when it is settled. */
+  claim(claim: Claim): void {
+    this.owner.claim(claim, nodeId('n2'), (outcome) => {
+      this.outcomes.push(`${claim.kind} ${outcome}`);
+    });
+  }
+
+  /** Kinds of the entries after the first two. */
+  kinds(): string[] {
+    return this.log.slice(2).map(({ kind }) => kind);
+  }
+
+  get last(): number {
+    return this.log.length;
+  }
+
+  /** What has come back since this was asked last. */
+  came(): string[] {
+    return this.outcomes.splice(0);
+  }
+}
+
+function shown(outcome: OwnerOutcome): string {
+  return outcome.kind === 'answer' ? outcome.answer.responseCode : outcome.reason;
+}
+
+function chain(bodies: readonly EntryBody[]): LogEntry[] {
+  const entries: LogEntry[] = [];
+  for (const body of bodies) entries.push(chainEntry(entries.at(-1) ?? originPosition(group), 1, encodeBody(body)));
+  return entries;
+}
+
+export const [n1, n2, n3] = [nodeId('n1'), nodeId('n2'), nodeId('n3')];
+export const otherGroup = groupId('b');
+
+export const approvalOutcome: OwnerOutcome = {
+  kind: 'answer',
+  answer: { responseCode: '00', authorizationCode: '123456', additionalAmounts: '' },
+};
+
+export function bounceOutcome(reason: (OwnerOutcome & { kind: 'bounce' })['reason']): OwnerOutcome {
+  return { kind: 'bounce', reason };
+}
+
+/** A purchase as an acquirer sends it; fields that are undefined are left out. */
+export function purchaseMessage(changes: Readonly<Record<number, string | undefined>> = {}, mti = '0100'): IsoMessage {
+  const fields = new Map<number, FieldValue>();
+  const all: typeof changes = {
+    2: pan.reveal(),
+    3: '000000',
+    4: '000000005000',
+    7: '0301120000',
+    11: '000001',
+    32: '123456',
+    35: `${pan.reveal()}=2812`,
+    41: 'TERM0001',
+    49: '840',
+    ...changes,
+  };
+  for (const [number, value] of Object.entries(all)) if (value !== undefined) fields.set(Number(number), value);
+  return { mti, fields };
+}
+
+/** A disk that syncs when the test says so, or at once, or not at all. */
+export class TestStore implements EdgeStore {
+  readonly dues = new Map<string, ReversalDue>();
+  readonly standIns = new Map<string, StandIn>();
+  sync: 'at once' | 'later' | 'fails' = 'at once';
+  lastSequence = 0;
+  #waiting: (() => void)[] = [];
+
+  submit(changes: readonly EdgeChange[], done: (failure: SwitchError | undefined) => void): void {
+    const write = (): void => {
+      if (this.sync === 'fails') {
+        done(new SwitchError('STORE_UNREADABLE', 'the disk is full'));
+        return;
+      }
+      for (const change of changes) this.#write(change);
+      done(undefined);
+    };
+    if (this.sync === 'later') this.#waiting.push(write);
+    else write();
+  }
+
+  pending(maximumDues: number, done: (pending: EdgePending) => void): void {
+    const { standIns, lastSequence } = this;
+    done({ dues: [...this.dues.values()].slice(0, maximumDues), standIns: [...standIns.values()], lastSequence });
+  }
+
+  /** What was held back reaches the disk. */
+  flush(): void {
+    this.sync = 'at once';
+    for (const write of this.#waiting.splice(0)) write();
+  }
+
+  #write(change: EdgeChange): void {
+    if (change.kind === 'due') this.dues.set(change.due.attempt, change.due);
+    else if (change.kind === 'settled') (change.of === 'due' ? this.dues : this.standIns).delete(change.attempt);
+    else {
+      this.standIns.set(change.standIn.decision.attempt, change.standIn);
+      this.lastSequence = Math.max(this.lastSequence, change.standIn.sequence);
+    }
+  }
+}
+
+/** Node n1. Group a is led by `leader`; group b by n2. */
+export class EdgeBench {
+  readonly clock = new ManualClock();
+  readonly sent: [NodeId, ForwardedRequest][] = [];
+  readonly returned: [NodeId, ForwardedAnswer][] = [];
+  readonly answers: IsoMessage[] = [];
+  readonly claims: [NodeId, Claim][] = [];
+  readonly settlements: [NodeId, Settlement][] = [];
+  readonly store: TestStore;
+  /** What this node's own owner was asked, and brought. */
+  readonly asked: ((outcome: OwnerOutcome) => void)[] = [];
+  readonly brought: [Claim, NodeId, (outcome: ClaimOutcome) => void][] = [];
+  readonly leaders = new Map<GroupId, NodeId | undefined>([
+    [group, n2],
+    [otherGroup, n2],
+  ]);
+  readonly edge: Edge;
+
+  constructor(changes: Partial<EdgeOptions> & { readonly store?: TestStore } = {}) {
+    this.store = changes.store ?? new TestStore();
+    const owner = {
+      request: (_request: SwitchRequest, _attempt: string, done: (outcome: OwnerOutcome) => void) =>
+        this.asked.push(done),
+      claim: (claim: Claim, from: NodeId, settled: (outcome: ClaimOutcome) => void) =>
+        this.brought.push([claim, from, settled]),
+    } as unknown as GroupOwner;
+    this.edge = new Edge({
+      self: n1,
+      boot: 4,
+      clock: this.clock,
+      configuration: () => configurationView(),
+      leaderOf: (of) => this.leaders.get(of),
+      ownerOf: (of) => (of === group ? owner : undefined),
+      forwarder: {
+        sendRequest: (to, request) => this.sent.push([to, request]),
+        sendAnswer: (to, answer) => this.returned.push([to, answer]),
+        sendClaim: (to, claim) => this.claims.push([to, claim]),
+        sendSettlement: (to, settlement) => this.settlements.push([to, settlement]),
+      },
+      store: this.store,
+      requestDeadlineMs: 3000,
+      ...changes,
+    });
+  }
+
+  handle(changes: Parameters<typeof purchaseMessage>[0] = {}, mti = '0100'): void {
+    this.edge.handle(purchaseMessage(changes, mti), 'link-1', (answer) => this.answers.push(answer));
+  }
+
+  /** Lets time pass, with a tick every 25 ms as in a node. */
+  pass(ms: number): void {
+    for (let passed = 0; passed < ms; passed += 25) {
+      this.clock.advance(25);
+      this.edge.tick();
+    }
+  }
+
+  get firstSent(): ForwardedRequest {
+    const [, request] = this.sent[0] ?? [];
+    if (request === undefined) throw new Error('a request was sent');
+    return request;
+  }
+
+  outcome(outcome: OwnerOutcome, at = 0): void {
+    const [, request] = this.sent[at] ?? [];
+    if (request === undefined) throw new Error('a request was sent');
+    this.edge.onAnswer({ id: request.id, attempt: request.attempt, outcome });
+  }
+
+  /** The group has this leader from now on. */
+  leads(leader: NodeId | undefined, of = group): void {
+    this.leaders.set(of, leader);
+    this.edge.onLeader(of);
+  }
+
+  /** The owner has entered the claim that was sent as number `at`. */
+  settle(outcome: ClaimOutcome = 'entered', at = 0): void {
+    const [, claim] = this.claims[at] ?? [];
+    if (claim === undefined) throw new Error('a claim was sent');
+    this.edge.onSettlement({ group: claim.group, id: claimId(claim), outcome });
+  }
+
+  codes(): unknown[] {
+    return this.answers.map(({ fields }) => fields.get(39));
+  }
+}

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 
 import { describeError, SwitchError } from '../../base/errors.ts';
+import { exitCodeOf } from '../run-command.ts';
 import { readAcquirerCards } from './cards.ts';
 import { runLoad } from './load.ts';
 import type { LoadOptions } from './load.ts';
@@ -40,7 +41,7 @@ export const sampleCardFile = fileURLToPath(new URL('../../config-db/samples/car
 
 /**
  * Runs the load that the flags ask for. 0: every request was answered exactly once with its own echo; 1: not so, or
- * no node, card file or journal; 2: the flags are wrong. `signal` ends the load as Ctrl-C does.
+ * no card file or journal; 2: the flags are wrong; 4: no node could be reached. `signal` ends the load as Ctrl-C does.
  */
 export async function loadCommand(flags: LoadFlags, context: CommandContext, signal?: AbortSignal): Promise<number> {
   try {
@@ -71,7 +72,7 @@ export function reportFailure(command: string, error: unknown, context: Pick<Com
   if (!known) throw error;
   context.stderr.write(`quadrant ${command}: ${describeError(error)}\n`);
   if (error instanceof SwitchError) context.stderr.write(`${error.hint}\n`);
-  return error instanceof UsageError ? 2 : 1;
+  return exitCodeOf(error);
 }
 
 async function readFlags(flags: LoadFlags, context: CommandContext): Promise<LoadOptions> {
@@ -129,7 +130,7 @@ function helpText(): string {
 Operations of --mix, with their weights when it is not given:
 ${rows.join('\n')}
 
-Exit code: 0 every request was answered exactly once and echoed as sent, 1 not so, 2 wrong flags.
+Exit code: 0 every request was answered exactly once and echoed as sent, 1 not so, 2 wrong flags, 4 no node reached.
 Ctrl-C ends the sending, waits up to 5 s for answers and prints the summary; twice, it ends at once.
 
 Examples:

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 
+import { waitFor } from '../../base/clock.ts';
 import { realClock } from '../../base/real.ts';
 import type { IsoMessage } from '../../switch/iso8583/codec.ts';
 import { readAcquirerCards } from './cards.ts';
@@ -141,6 +142,61 @@ test('when connections are lost, requests are repeated at another node and every
   assert.ok(summary.repeats > 5);
   assert.equal(summary.repeats, summary.failedAttempts['connection-lost']);
   assertSameBalances(played, 0);
+});
+
+test('while a node is away its requests go to another, under the same key, and it is used again when it is back', async () => {
+  const bank = new FakeBank();
+  const first = await startFakeSwitch({ bank });
+  const other = await startFakeSwitch({ bank });
+  let back: FakeSwitch | undefined;
+  const journalFile = join(folder, 'failover.jsonl');
+  const end = new AbortController();
+  const running = runLoad({
+    targets: [first, other].map(({ endpoint }, index) => ({ name: `n${index + 1}`, endpoint })),
+    connections: 4,
+    cards,
+    cardFile: 'cards.csv',
+    mix: defaultMix,
+    pace: { kind: 'rate', perSecond: 400 },
+    durationMs: 60_000,
+    seed: 8,
+    journalFile,
+    requestTimeoutMs: 60_000,
+    giveUpMs: 60_000,
+    reverseUnanswered: true,
+    clock: realClock,
+    signal: end.signal,
+  });
+  const arrived = (at: () => number, count: number): Promise<true> =>
+    waitFor(realClock, () => at() >= count || undefined, {
+      timeoutMs: 30_000,
+      everyMs: 5,
+      onTimeout: () => new Error(`${at()} requests arrived, not ${count}`),
+    });
+  try {
+    await arrived(() => first.received.length, 100);
+    await first.close();
+    const before = other.received.length;
+    await arrived(() => other.received.length, before + 200);
+    back = await startFakeSwitch({ bank, port: first.endpoint.port });
+    const again = back;
+    await arrived(() => again.received.length, 100);
+  } finally {
+    end.abort();
+  }
+  const summary = await running;
+  await Promise.all([other.close(), back.close()]);
+  assert.equal(summary.clean, true, formatSummary(summary));
+  assert.equal(summary.answers, summary.requests);
+  assert.equal(summary.repeats, summary.failedAttempts['connection-lost'] ?? 0);
+  const attempts = new Map<string, string[]>();
+  for await (const line of readJournal(journalFile)) {
+    if (line.kind === 'request')
+      attempts.set(line.id, [...(attempts.get(line.id) ?? []), `${line.node} ${line.mti[3]}`]);
+  }
+  for (const tries of attempts.values()) {
+    if (tries.length > 1) assert.deepEqual(tries, ['n1 0', 'n2 1']);
+  }
 });
 
 test('a request without an answer is repeated after the timeout, and the late answer is no fault', async () => {

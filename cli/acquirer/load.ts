@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import { delay } from '../../base/clock.ts';
-import { assert } from '../../base/errors.ts';
+import { assert, SwitchError } from '../../base/errors.ts';
 import { seededRandom } from '../../base/random.ts';
 import type { IsoMessage } from '../../switch/iso8583/codec.ts';
 import { contradicts, echoFaults, watchKey } from './answer-checks.ts';
@@ -15,7 +15,6 @@ import type { PlannedRequest } from './load-plan.ts';
 import { LoadCounts } from './load-summary.ts';
 import type { LoadSummary } from './load-summary.ts';
 import { repeatOf, textOf } from './message-parts.ts';
-import { CommandFailure } from './usage.ts';
 import type { Target } from './usage.ts';
 
 export interface LoadOptions {
@@ -51,8 +50,9 @@ export interface LoadOptions {
 }
 
 /**
- * Runs an acquirer against the switch and says what came of it. Rejects with CommandFailure when no target can be
- * reached at the start or the journal cannot be written; everything after that is in the summary.
+ * Runs an acquirer against the switch and says what came of it. Rejects with NODE_UNREACHABLE when no target can be
+ * reached at the start, and with CommandFailure when the journal cannot be written; everything after that is in the
+ * summary.
  */
 export function runLoad(options: LoadOptions): Promise<LoadSummary> {
   return new LoadRun(options).run();
@@ -407,7 +407,7 @@ class LoadRun {
     const reasons = await Promise.all(this.#lanes.map((lane) => this.#connect(lane)));
     if (reasons.some((reason) => reason === undefined)) return;
     const where = this.#options.targets.map(({ name, endpoint }) => `${name} (${endpoint.host}:${endpoint.port})`);
-    throw new CommandFailure(`no node can be reached: ${where.join(', ')}: ${reasons[0] ?? ''}`);
+    throw new SwitchError('NODE_UNREACHABLE', `no node can be reached: ${where.join(', ')}: ${reasons[0] ?? ''}`);
   }
 
   /** Opens the lane's connection, and keeps doing so whenever it is lost. Why the first try failed, if it did. */

@@ -82,6 +82,7 @@ class LedgerBank implements Bank {
     });
     if (decision.kind === 'refused') return { responseCode: decision.responseCode, authorizationCode: '' };
     if (decision.kind === 'stored') return decision.answer;
+    assert.ok(decision.kind === 'decided', 'every request here has the same attempt');
     this.#index += 1;
     this.ledger.begin(this.#index);
     applyToLedger(this.ledger, group, this.#index, 1, decision.entry);

@@ -218,10 +218,10 @@ test('no answer is exit 1, with what came instead', async () => {
   );
 });
 
-test('a node that is not there is exit 1, with its address', async () => {
+test('a node that is not there is exit 4, with its address and what to do', async () => {
   const { code, error } = await send({ to: '127.0.0.1:1', pan: number });
-  assert.equal(code, 1);
-  assert.equal(error, 'quadrant send: no connection to 127.0.0.1:1: ECONNREFUSED\n');
+  assert.equal(code, 4);
+  assert.match(error, /^quadrant send: no connection to 127\.0\.0\.1:1: ECONNREFUSED\nLook at `quadrant status`/);
 });
 
 const badFlags: readonly (readonly [claim: string, flags: SendFlags, message: RegExp])[] = [
@@ -323,7 +323,7 @@ const badLoads: readonly (readonly [claim: string, flags: LoadFlags, code: numbe
   [
     'a node that is not there',
     { nodes: 'n2', count: '1' },
-    1,
+    4,
     /no node can be reached: n2 \(127\.0\.0\.1:8582\): ECONNREFUSED/,
   ],
 ];

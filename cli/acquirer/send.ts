@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 
 import type { Command } from 'commander';
 
+import { SwitchError } from '../../base/errors.ts';
 import { currencyCode, maximumAmount } from '../../base/money.ts';
 import { Pan } from '../../base/pan.ts';
 import { pack } from '../../switch/iso8583/codec.ts';
@@ -42,8 +43,8 @@ export interface SendFlags {
 const spec = iso87Ascii;
 
 /**
- * Sends one message and prints the answer. 0: an answer came, approved or not; 1: none came, or there was no
- * connection; 2: the flags make no message. Card data is printed masked only, and is in no error message.
+ * Sends one message and prints the answer. 0: an answer came, approved or not; 1: none came; 2: the flags make no
+ * message; 4: there was no connection. Card data is printed masked only, and is in no error message.
  */
 export async function sendCommand(flags: SendFlags, context: CommandContext): Promise<number> {
   try {
@@ -73,7 +74,9 @@ async function exchange(
   const address = `${host}:${port}`;
   const where = target.name === address ? address : `${target.name} (${address})`;
   const opened = await openConnection({ endpoint: target.endpoint, clock: context.clock, requestTimeoutMs });
-  if (opened.kind === 'refused') throw new CommandFailure(`no connection to ${where}: ${opened.reason}`);
+  if (opened.kind === 'refused') {
+    throw new SwitchError('NODE_UNREACHABLE', `no connection to ${where}: ${opened.reason}`);
+  }
   const outcome = await opened.connection.request(message);
   const strays = opened.connection.strays.map((stray) =>
     stray.kind === 'undecodable' ? stray.error.message : `mti ${stray.message.mti} that belongs to no request of ours`,
@@ -302,7 +305,7 @@ const helpText = `
 Filled in where not given: DE 3 000000, 4 1000, 7, 12 and 13 from the clock (UTC), 11 by chance, 18 5999, 22 012 or 051,
 25 00, 32 ${acquiringInstitution}, 37, 41 SEND0001, 42, 43, 49 840; for an 08xx 7, 11 and 70 = 301. With --message only 7 and 11.
 
-Exit code: 0 an answer came (approved or declined), 1 none came, 2 the flags make no message.
+Exit code: 0 an answer came (approved or declined), 1 none came, 2 the flags make no message, 4 no connection.
 
 Examples, with sample cards:
   quadrant send --to n2 --pan 9900010000000019 --amount 1250

@@ -46,6 +46,8 @@ export async function startFakeSwitch(options: {
   readonly bank: Bank;
   /** What to do wrong with this message; `count` is 1 for the first that arrives. */
   readonly fault?: (message: IsoMessage, count: number) => Fault | undefined;
+  /** Where an earlier one was; any free port when not given. */
+  readonly port?: number;
 }): Promise<FakeSwitch> {
   const sockets = new Set<Socket>();
   const received: IsoMessage[] = [];
@@ -115,7 +117,7 @@ export async function startFakeSwitch(options: {
       socket.uncork();
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(options.port ?? 0, '127.0.0.1', resolve));
   const hangUp = (): void => {
     for (const socket of sockets) socket.destroy();
   };

@@ -111,7 +111,8 @@ test('a node speaks in its own name only', async () => {
 });
 
 test('the witness speaks of consensus only, and the operator of administration only', async () => {
-  assert.deepEqual(await published('w1', ['q.forward.n1.w1', 'q.admin.n1.w1', 'q.raft.n1.w1']), ['q.raft.n1.w1']);
+  const allowed = ['q.snapshot.n1.w1', 'q.raft.n1.w1'];
+  assert.deepEqual(await published('w1', ['q.forward.n1.w1', 'q.call.n1.w1', 'q.admin.n1.w1', ...allowed]), allowed);
   const operator = ['q.raft.n1.operator', 'q.admin.n1.n2', 'q.admin.n1.operator'];
   assert.deepEqual(await published('operator', operator), ['q.admin.n1.operator']);
 });
@@ -135,6 +136,8 @@ test('everyone reads only what is addressed to them', async () => {
     ['n1', 'q.>', false],
     ['n1', '_INBOX.operator.>', false],
     ['w1', 'q.raft.w1.*', true],
+    ['w1', 'q.snapshot.w1.*', true],
+    ['w1', 'q.snapshot.n1.*', false],
     ['w1', 'q.admin.w1.operator', true],
     ['w1', 'q.forward.w1.*', false],
     ['w1', '>', false],

@@ -16,7 +16,7 @@ interface Permissions {
  * reading another's mail:
  *
  *   node X     publishes q.*.*.X and answers to the operator; subscribes q.*.X.*
- *   witness W  the same, in the channels `raft` and `admin` only
+ *   witness W  the same, in the channels `raft`, `snapshot` and `admin` only
  *   operator   publishes q.admin.*.operator; subscribes its own inboxes
  *   auditor    subscribes everything; publishes nothing
  *
@@ -31,8 +31,8 @@ export function permissionsByProcess(topology: Topology): ReadonlyMap<string, Pe
   if (topology.witness !== undefined) {
     const { id } = topology.witness;
     permissions.set(id, {
-      publish: [`q.raft.*.${id}`, answers],
-      subscribe: [`q.raft.${id}.*`, `q.admin.${id}.${operatorId}`],
+      publish: [`q.raft.*.${id}`, `q.snapshot.*.${id}`, answers],
+      subscribe: [`q.raft.${id}.*`, `q.snapshot.${id}.*`, `q.admin.${id}.${operatorId}`],
     });
   }
   permissions.set(operatorId, { publish: [`q.admin.*.${operatorId}`], subscribe: [answers] });

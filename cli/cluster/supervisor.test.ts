@@ -99,7 +99,7 @@ test('a process that ends by itself is reported with the command that brings it 
   assert.equal(printed.length, 1);
   assert.match(
     printed[0] ?? '',
-    /^n2 ended \(SIGKILL\)\. Its cards .*: npx quadrant node start n2 --config \S+nodes\.yaml --data \S+data$/,
+    /^n2 ended \(SIGKILL\)\. Its cards are with the next node of their order until it is back: npx quadrant node start n2 --config \S+nodes\.yaml --data \S+data$/,
   );
   assert.ok(!cluster.processes.has('n2'));
   await assert.rejects(cluster.kill('n2', 'SIGTERM'), RangeError);

@@ -304,7 +304,8 @@ class Cluster implements RunningCluster {
       return;
     }
     const flags = `--config ${shellWord(relative('', configFile))} --data ${shellWord(relative('', dataFolder) || '.')}`;
-    const consequence = topology.witness?.id === id ? 'The cluster lacks its vote' : 'Its cards are answered 91';
+    const consequence =
+      topology.witness?.id === id ? 'The cluster lacks its vote' : 'Its cards are with the next node of their order';
     print(`${id} ended (${reason}). ${consequence} until it is back: npx quadrant node start ${id} ${flags}`);
   }
 

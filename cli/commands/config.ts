@@ -108,7 +108,7 @@ export function registerConfig(program: Command, run: RunCommand): void {
 }
 
 /** Every row as the node holds it, page by page. */
-async function listRows(bus: OperatorBus, node: NodeId): Promise<readonly ListedRow[]> {
+export async function listRows(bus: OperatorBus, node: NodeId): Promise<readonly ListedRow[]> {
   const rows: ListedRow[] = [];
   for (let next: number | undefined = 0; next !== undefined;) {
     const page = (await bus.call(node, 'configuration.list', { from: next })) as ListedPage;

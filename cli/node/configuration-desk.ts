@@ -15,6 +15,7 @@ import {
   type ConfigurationTable,
 } from '../../config-db/rows.ts';
 import { encodeBody, type ConfigurationRowChange } from '../../store/entry.ts';
+import type { Consensus } from './consensus.ts';
 import type { Groups } from './groups.ts';
 
 /**
@@ -23,14 +24,21 @@ import type { Groups } from './groups.ts';
  */
 export class ConfigurationDesk {
   readonly #groups: Groups;
+  readonly #consensus: Pick<Consensus, 'enter' | 'status'>;
   readonly #topology: Topology;
   readonly #clock: Clock;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(groups: Groups, topology: Topology, clock: Clock) {
-    this.#groups = groups;
-    this.#topology = topology;
-    this.#clock = clock;
+  constructor(options: {
+    readonly groups: Groups;
+    readonly consensus: Pick<Consensus, 'enter' | 'status'>;
+    readonly topology: Topology;
+    readonly clock: Clock;
+  }) {
+    this.#groups = options.groups;
+    this.#consensus = options.consensus;
+    this.#topology = options.topology;
+    this.#clock = options.clock;
   }
 
   /** The log index of the change; 0 when every row is as given already. Throws CONFIGURATION_REFUSED. */
@@ -42,11 +50,12 @@ export class ConfigurationDesk {
 
   async #enter(changes: readonly ConfigurationChange[], by: string, origin: string): Promise<number> {
     const hosted = this.#groups.hosted.get(configGroup);
-    if (hosted?.replica.raft.role !== 'leader') {
+    const replica = (await this.#consensus.status()).groups.find(({ group }) => group === configGroup);
+    if (hosted === undefined || replica?.role !== 'leader') {
       throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
     }
     // A change of an earlier term may still be on its way into the fold: it counts too.
-    await this.#whenApplied(hosted.replica.log.last.index);
+    await this.#whenApplied({ index: replica.last, term: replica.lastTerm });
     const before = readConfiguration(hosted.reader.database);
     const known = new Map(configurationTables.map((table) => [table, rowsByKey(before, table)]));
     const real = changes.filter((change) => changesSomething(known.get(change.table) ?? new Map(), change));
@@ -70,15 +79,25 @@ export class ConfigurationDesk {
         `the change has ${body.length} bytes; at most ${maximumEntryBytes} can be entered as one: load it in parts`,
       );
     }
-    const index = hosted.replica.propose([body]);
-    if (index === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
-    await this.#whenApplied(index);
-    return index;
+    const entered = await this.#consensus.enter(configGroup, body);
+    if (entered === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
+    await this.#whenApplied(entered);
+    return entered.index;
   }
 
-  async #whenApplied(index: number): Promise<void> {
+  /** Resolves when this very entry has been applied here; throws when a later leader has put another in its place. */
+  async #whenApplied({ index, term }: { readonly index: number; readonly term: number }): Promise<void> {
     const deadline = this.#clock.monotonicMs() + 5000;
-    while ((this.#groups.hosted.get(configGroup)?.replica.applied ?? 0) < index) {
+    for (;;) {
+      const hosted = this.#groups.hosted.get(configGroup);
+      if (hosted !== undefined && hosted.applied >= index) {
+        const applied = hosted.reader.position(index);
+        if (applied === undefined || applied.term === term) return;
+        throw new SwitchError(
+          'OWNER_UNREACHABLE',
+          'the leader changed before the change was committed: enter it again',
+        );
+      }
       if (this.#clock.monotonicMs() > deadline) {
         throw new SwitchError(
           'OWNER_UNREACHABLE',

@@ -1,79 +1,84 @@
+import { existsSync } from 'node:fs';
+
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
 import { assert, describeError } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
-import { voters, type Topology } from '../../base/topology.ts';
+import type { Topology } from '../../base/topology.ts';
 import { readConfigurationView } from '../../config-db/configuration-fold.ts';
 import type { ConfigurationView } from '../../config-db/configuration-view.ts';
-import type { Bus } from '../../replication/bus.ts';
-import type { RaftMessage } from '../../replication/raft.ts';
-import { Replica, type ReplicaListener } from '../../replication/replica.ts';
-import { decodeGroupMessages, encodeGroupMessages, type GroupMessage } from '../../replication/wire.ts';
+import type { DriverEvent } from '../../replication/driver.ts';
 import type { LogEntry } from '../../store/entry.ts';
 import { SqliteLedger } from '../../store/ledger-sqlite.ts';
 import { GroupReader } from '../../store/log-reader.ts';
-import type { NodeState } from '../../store/node-state.ts';
-import type { WriterEvent } from '../../store/writer.ts';
 import { GroupOwner } from '../../switch/owner.ts';
-import type { ThreadWriter } from './thread-writer.ts';
+
+/** What the deciding side tells consensus; `Consensus` in a node, its driver itself in a simulation. */
+export interface ConsensusPort {
+  configure(
+    orders: readonly (readonly [GroupId, readonly NodeId[]])[],
+    ranks: readonly (readonly [GroupId, number])[],
+  ): void;
+  /** Entries at the indexes that they were given here, on top of the log that the `lead` event of `epoch` began with. */
+  propose(group: GroupId, epoch: number, first: number, bodies: readonly string[]): void;
+  /** Nothing more will be proposed for the group until a `pause` event says `on: false`, or it is led anew. */
+  paused(group: GroupId): void;
+}
 
 export interface GroupsOptions {
-  readonly self: NodeId;
   readonly topology: Topology;
-  readonly folder: string;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
-  readonly state: NodeState;
-  readonly bus: Bus;
+  readonly port: ConsensusPort;
   /** Absent at the witness, which decides nothing. */
   readonly cardKeys: CardKeys | undefined;
-  /** Apply of a group stands at a mark: snapshots are opened, then `writer.resume` is called. */
+  /** Apply of a group stands at a mark: snapshots are opened, then apply is let go on. */
   readonly onMark: (group: GroupId, path: string, compare: string, index: number) => void;
+  /** Another leader of the group is known than before, or none. */
+  readonly onLeader: (group: GroupId) => void;
 }
 
 export interface HostedGroup {
   readonly group: GroupId;
-  readonly replica: Replica;
   readonly reader: GroupReader;
   readonly path: string;
   /** Card groups on a node; undefined for `config` and at the witness. */
   readonly owner: GroupOwner | undefined;
   readonly ledger: SqliteLedger | undefined;
-  /** Why this copy has stopped, or undefined. */
-  failure: string | undefined;
+  leader: NodeId | undefined;
+  term: number;
+  applied: number;
+  /** While this node's owner may decide: for which `lead` event, and the index that its next entry gets. */
+  led: Led | undefined;
+  /** This copy has followed a leader since the start, and has not stopped: stand-in may read it. */
+  isCurrent: boolean;
 }
 
-/** Groups one process takes part in at most: a bound on what peers can make it open. */
-const maximumGroups = 256;
-
-/** Raft bytes in one datagram, headers included: well below the bus's limit. */
-const maximumBatchBytes = 600 * 1024;
+interface Led {
+  readonly epoch: number;
+  readonly term: number;
+  next: number;
+  leaseUntilMs: number;
+  /** Bodies that this turn has added, and the index of the first. */
+  waiting: string[];
+  waitingFrom: number;
+}
 
 /**
- * The groups of one process: opens their files, runs their replicas and owners, batches what they tell their peers.
- * A node opens the groups of its failover map; a witness, and a node whose configuration is behind, opens a group
- * when a voter's leader first sends to it.
+ * The deciding side of a process's groups: readers of their files, their owners, the configuration in force. It follows
+ * the events of consensus (`replication/driver.ts`), and gives indexes to what its owners append.
  */
 export class Groups {
   readonly #options: GroupsOptions;
-  readonly #writer: ThreadWriter;
   readonly #hosted = new Map<GroupId, HostedGroup>();
-  readonly #opening = new Map<GroupId, Promise<void>>();
-  readonly #outgoing = new Map<NodeId, GroupMessage[]>();
-  readonly #voters: readonly NodeId[];
-  #flushScheduled = false;
   #configuration: ConfigurationView | undefined;
-  #configurationReader: GroupReader | undefined;
   #configurationFault: string | undefined;
-  #damaged = 0;
 
-  constructor(options: GroupsOptions, writer: ThreadWriter) {
+  constructor(options: GroupsOptions) {
     this.#options = options;
-    this.#writer = writer;
-    this.#voters = voters(options.topology);
   }
 
   get configuration(): ConfigurationView | undefined {
@@ -89,185 +94,184 @@ export class Groups {
     return this.#hosted;
   }
 
-  /** Datagrams that could not be read. */
-  get damaged(): number {
-    return this.#damaged;
-  }
-
   leaderOf(group: GroupId): NodeId | undefined {
-    return this.#hosted.get(group)?.replica.raft.leader;
+    return this.#hosted.get(group)?.leader;
   }
 
   ownerOf(group: GroupId): GroupOwner | undefined {
     return this.#hosted.get(group)?.owner;
   }
 
-  /** Opens `config`, the groups that it names and `others` (files found from an earlier run). */
-  async start(others: readonly GroupId[]): Promise<void> {
-    await this.#open(configGroup);
-    for (const group of others) if (group !== configGroup) await this.#open(group);
-    await this.#openConfigured();
-  }
-
-  tick(): void {
-    for (const { replica } of this.#hosted.values()) replica.tick();
-  }
-
-  receive(from: NodeId, bytes: Buffer): void {
-    const messages = decodeGroupMessages(bytes);
-    if (messages === undefined) {
-      this.#damaged += 1;
-      return;
+  onEvent(event: DriverEvent): void {
+    switch (event.kind) {
+      case 'opened':
+        this.#open(event.group, event.path, event.applied);
+        return;
+      case 'installed':
+        this.#resign(this.#mustHost(event.group));
+        this.#mustHost(event.group).reader.close();
+        this.#open(event.group, event.path, event.applied);
+        return;
+      case 'lead':
+        this.#lead(this.#mustHost(event.group), event);
+        return;
+      case 'resign':
+        this.#resign(this.#mustHost(event.group));
+        return;
+      case 'progress': {
+        const { owner, led } = this.#mustHost(event.group);
+        if (led?.epoch !== event.epoch) return;
+        led.leaseUntilMs = event.progress.leaseUntilMs;
+        owner?.onProgress({ term: led.term, ...event.progress });
+        return;
+      }
+      case 'applied': {
+        const hosted = this.#mustHost(event.group);
+        hosted.applied = event.applied;
+        hosted.owner?.onApplied(event.applied);
+        if (event.group === configGroup) this.#reloadConfiguration(hosted.reader);
+        return;
+      }
+      case 'leader': {
+        const hosted = this.#mustHost(event.group);
+        hosted.leader = event.leader;
+        hosted.term = event.term;
+        if (event.leader !== undefined) hosted.isCurrent = true;
+        this.#options.onLeader(event.group);
+        return;
+      }
+      case 'pause': {
+        const hosted = this.#mustHost(event.group);
+        if (event.on) {
+          this.#flush(hosted);
+          // No lease is left to answer by once this side has said so (R3).
+          if (hosted.led !== undefined) hosted.led.leaseUntilMs = 0;
+        }
+        hosted.owner?.pause(event.on);
+        if (event.on) this.#options.port.paused(event.group);
+        return;
+      }
+      case 'append': {
+        const { owner, led } = this.#mustHost(event.group);
+        if (led?.epoch === event.epoch) owner?.append(event.entry);
+        return;
+      }
+      case 'mark':
+        this.#options.onMark(event.group, this.#mustHost(event.group).path, event.compare, event.index);
+        return;
+      case 'failure':
+        this.#mustHost(event.group).isCurrent = false;
+        return;
     }
-    for (const { group, message } of messages) {
-      const hosted = this.#hosted.get(group);
-      if (hosted !== undefined) hosted.replica.receive(from, message);
-      else if (this.#voters.includes(from)) this.#openOnDemand(group);
-    }
-  }
-
-  onWriterEvents(events: readonly WriterEvent[]): void {
-    for (const event of events) this.#hosted.get(event.group)?.replica.onWriter(event);
   }
 
   stop(): void {
-    for (const { replica, owner } of this.#hosted.values()) {
-      replica.stop();
-      owner?.resign();
-    }
+    for (const hosted of this.#hosted.values()) this.#resign(hosted);
   }
 
   close(): void {
     for (const { reader } of this.#hosted.values()) reader.close();
   }
 
-  #openOnDemand(group: GroupId): void {
-    if (this.#hosted.size >= maximumGroups || !/^[a-z][a-z0-9-]{0,15}$/.test(group)) return;
-    this.#open(group).catch((error: unknown) => {
-      this.#options.log.error({ group }, `cannot open the group: ${describeError(error)}`);
-    });
-  }
-
-  async #openConfigured(): Promise<void> {
-    for (const group of this.#configuration?.orders.keys() ?? []) await this.#open(group);
-  }
-
-  #open(group: GroupId): Promise<void> {
-    if (this.#hosted.has(group)) return Promise.resolve();
-    let opening = this.#opening.get(group);
-    if (opening === undefined) {
-      opening = this.#openFile(group).finally(() => {
-        this.#opening.delete(group);
-      });
-      this.#opening.set(group, opening);
-    }
-    return opening;
-  }
-
-  async #openFile(group: GroupId): Promise<void> {
-    const { self, topology, clock, random, state, cardKeys, log } = this.#options;
-    const { applied, path } = await this.#writer.open(group);
+  #open(group: GroupId, path: string, applied: number): void {
+    const { clock, random, topology, cardKeys } = this.#options;
+    assert(existsSync(path), `the file of group ${group} is there`);
     const reader = new GroupReader(path, group);
-    const isCardGroup = group !== configGroup && cardKeys !== undefined;
-    if (group === configGroup && cardKeys !== undefined) {
-      this.#configurationReader = reader;
-      this.#readConfiguration(reader);
-    }
-    const replica = new Replica({
-      group,
-      self,
-      voters: this.#voters,
-      mayCampaign: () => this.#isFirst(group),
-      hardState: state.hardState(group),
-      source: reader,
-      applied,
-      patient: this.#patientPeers(group),
-      heartbeatMs: topology.timings.heartbeatMs,
-      electionTimeoutMs: topology.timings.electionTimeoutMs,
-      clock,
-      writer: this.#writer,
-      saveHardState: (hardState) => {
-        state.saveHardState(group, hardState);
-      },
-      send: (to, message) => {
-        this.#send(to, group, message);
-      },
-      listener: this.#listener,
-    });
-    const ledger = isCardGroup ? new SqliteLedger(reader.database) : undefined;
+    const ledger = group !== configGroup && cardKeys !== undefined ? new SqliteLedger(reader.database) : undefined;
     const owner =
       ledger === undefined || cardKeys === undefined
         ? undefined
         : new GroupOwner({
             group,
-            log: replica,
+            log: { propose: (bodies) => this.#propose(this.#mustHost(group), bodies) },
             ledger,
             configuration: () => this.#configuration,
             cardKeys,
             clock,
             random,
+            leaseUntilMs: () => this.#hosted.get(group)?.led?.leaseUntilMs ?? 0,
             localTailEntries: topology.limits.localTailEntries,
             localTailMs: topology.limits.localTailMs,
             stalledMs: topology.timings.requestDeadlineMs,
           });
     owner?.onApplied(applied);
-    this.#hosted.set(group, { group, replica, reader, path, owner, ledger, failure: undefined });
-    log.info({ group, applied, last: replica.log.last.index, term: replica.raft.term }, 'group opened');
+    const before = this.#hosted.get(group);
+    this.#hosted.set(group, {
+      group,
+      reader,
+      path,
+      owner,
+      ledger,
+      leader: before?.leader,
+      term: before?.term ?? 0,
+      applied,
+      led: undefined,
+      isCurrent: false,
+    });
+    if (group === configGroup && cardKeys !== undefined) this.#reloadConfiguration(reader);
   }
 
-  /** In this release the first node of an order leads for good; its own derived row says whether it is that node. */
-  #isFirst(group: GroupId): boolean {
-    const { self, topology } = this.#options;
-    if (group === configGroup) return topology.nodes[0]?.id === self;
-    return this.#configuration?.rankIn(group) === 1;
-  }
+  // ---- leading ---------------------------------------------------------------------------------------------------
 
   /**
-   * The last of a group's order, and the witness after them: whoever is not in the first majority of its voters. Under
-   * steady load they take entries in larger steps, which halves what following costs them.
+   * The owner's overlay begins where the file stands: index and rows are of one snapshot, for the writing thread may be
+   * further than consensus had heard, and nothing may be applied twice. When this thread comes to the event so late that
+   * the file holds what a later leader entered, the event is over: its `resign` is on the way.
    */
-  #patientPeers(group: GroupId): ReadonlySet<NodeId> {
-    const order = this.#configuration?.orders.get(group) ?? [];
-    const rest = this.#voters.filter((voter) => !order.includes(voter));
-    return new Set([...order, ...rest].slice(Math.floor(this.#voters.length / 2) + 1));
+  #lead(hosted: HostedGroup, event: DriverEvent & { kind: 'lead' }): void {
+    const { owner, reader } = hosted;
+    if (owner === undefined) return;
+    const next = event.applied + event.tail.length + 1;
+    const { leaseUntilMs } = event.progress;
+    hosted.led = { epoch: event.epoch, term: event.term, next, leaseUntilMs, waiting: [], waitingFrom: next };
+    const isCurrent = reader.database.transaction(() => {
+      const applied = reader.applied();
+      const here = event.tail.find(({ index }) => index === applied);
+      if (applied !== event.applied && reader.position(applied)?.hash !== here?.hash) return false;
+      const tail: readonly LogEntry[] = event.tail.filter(({ index }) => index > applied);
+      owner.lead(event.term, applied, tail);
+      return true;
+    })();
+    if (!isCurrent) {
+      this.#resign(hosted);
+      return;
+    }
+    owner.onProgress({ term: event.term, ...event.progress });
   }
 
-  readonly #listener: ReplicaListener = {
-    onRole: (group, leading, term) => {
-      const hosted = this.#mustHost(group);
-      this.#options.log.info({ group, term }, leading ? 'leads the group' : 'leads the group no longer');
-      if (leading) lead(hosted, term);
-      else hosted.owner?.resign();
-    },
-    onProgress: (group, progress) => {
-      this.#mustHost(group).owner?.onProgress(progress);
-    },
-    onApplied: (group, applied) => {
-      const hosted = this.#mustHost(group);
-      hosted.owner?.onApplied(applied);
-      if (group === configGroup) this.#reloadConfiguration();
-    },
-    onMark: (group, compare, index) => {
-      this.#options.onMark(group, this.#mustHost(group).path, compare, index);
-    },
-    onFailure: (group, reason) => {
-      const hosted = this.#mustHost(group);
-      hosted.failure = reason;
-      hosted.owner?.resign();
-      this.#options.log.error({ group, reason }, 'this copy of the group has stopped: rebuild it from the others');
-    },
-  };
-
-  #reloadConfiguration(): void {
-    if (this.#configurationReader === undefined) return;
-    this.#readConfiguration(this.#configurationReader);
-    this.#openConfigured().catch((error: unknown) => {
-      this.#options.log.error(`cannot open a configured group: ${describeError(error)}`);
-    });
+  #resign(hosted: HostedGroup): void {
+    if (hosted.led === undefined) return;
+    hosted.led = undefined;
+    hosted.owner?.resign();
   }
+
+  #propose(hosted: HostedGroup, bodies: readonly string[]): number | undefined {
+    const { led } = hosted;
+    if (led === undefined) return undefined;
+    const first = led.next;
+    led.next += bodies.length;
+    if (led.waiting.length === 0) {
+      this.#options.clock.soon(() => {
+        if (hosted.led === led) this.#flush(hosted);
+      });
+    }
+    led.waiting.push(...bodies);
+    return first;
+  }
+
+  /** What one turn of the event loop has appended travels together. */
+  #flush({ group, led }: HostedGroup): void {
+    if (led === undefined || led.waiting.length === 0) return;
+    this.#options.port.propose(group, led.epoch, led.waitingFrom, led.waiting);
+    led.waiting = [];
+    led.waitingFrom = led.next;
+  }
+
+  // ---- configuration ---------------------------------------------------------------------------------------------
 
   /** Rows that somebody has changed by hand may make no sense: the last good view stays at work, and `status` tells. */
-  #readConfiguration(reader: GroupReader): void {
+  #reloadConfiguration(reader: GroupReader): void {
+    if (this.#options.cardKeys === undefined) return;
     try {
       this.#configuration = readConfigurationView(reader.database);
       this.#configurationFault = undefined;
@@ -275,6 +279,13 @@ export class Groups {
       this.#configurationFault = describeError(error);
       this.#options.log.error({ reason: this.#configurationFault }, 'the configuration cannot be read: compare it');
     }
+    const view = this.#configuration;
+    if (view === undefined) return;
+    const ranks = [...view.orders.keys()].flatMap((group): [GroupId, number][] => {
+      const rank = view.rankIn(group);
+      return rank === undefined ? [] : [[group, rank]];
+    });
+    this.#options.port.configure([...view.orders], ranks);
   }
 
   #mustHost(group: GroupId): HostedGroup {
@@ -282,66 +293,4 @@ export class Groups {
     assert(hosted !== undefined, `group ${group} is open`);
     return hosted;
   }
-
-  #send(to: NodeId, group: GroupId, message: RaftMessage): void {
-    const waiting = this.#outgoing.get(to);
-    if (waiting === undefined) this.#outgoing.set(to, [{ group, message }]);
-    else waiting.push({ group, message });
-    if (this.#flushScheduled) return;
-    this.#flushScheduled = true;
-    this.#options.clock.soon(() => {
-      this.#flushScheduled = false;
-      this.#flush();
-    });
-  }
-
-  /** All groups' messages to one peer travel together, as far as they fit. */
-  #flush(): void {
-    for (const [to, messages] of this.#outgoing) {
-      let batch: GroupMessage[] = [];
-      let bytes = 0;
-      for (const each of messages) {
-        const size = sizeOf(each.message);
-        if (batch.length > 0 && bytes + size > maximumBatchBytes) {
-          this.#options.bus.send(to, 'raft', encodeGroupMessages(batch));
-          batch = [];
-          bytes = 0;
-        }
-        batch.push(each);
-        bytes += size;
-      }
-      if (batch.length > 0) this.#options.bus.send(to, 'raft', encodeGroupMessages(batch));
-    }
-    this.#outgoing.clear();
-  }
-}
-
-function sizeOf(message: RaftMessage): number {
-  const entries = message.kind === 'append' ? message.entries : [];
-  return entries.reduce((sum, entry) => sum + entry.body.length + 24, 300);
-}
-
-/**
- * The owner's overlay begins where the file stands: index and rows are of one snapshot, for the writing thread may be
- * further than this thread has been told, and nothing may be applied twice.
- */
-function lead({ owner, reader, replica }: HostedGroup, term: number): void {
-  if (owner === undefined) return;
-  reader.database.transaction(() => {
-    const applied = reader.applied();
-    owner.lead(term, applied, tailAfter(replica, applied));
-  })();
-}
-
-/** Every entry of the log after this index. */
-function tailAfter(replica: Replica, applied: number): LogEntry[] {
-  const tail: LogEntry[] = [];
-  const last = replica.log.last.index;
-  for (let next = applied + 1; next <= last;) {
-    const entries = replica.log.entries(next, Number.MAX_SAFE_INTEGER);
-    tail.push(...entries);
-    next += entries.length;
-    assert(entries.length > 0, `log of ${replica.group} has entry ${next}`);
-  }
-  return tail;
 }

@@ -1,14 +1,19 @@
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 
 import { assert, describeError } from '../../base/errors.ts';
-import { groupId, type GroupId } from '../../base/identifiers.ts';
+import { configGroup, groupId, type GroupId } from '../../base/identifiers.ts';
 import { realClock } from '../../base/real.ts';
 import { answerCompareCall, parseCompareCall, type CompareFailed } from '../../compare/protocol.ts';
 import { tablesOf } from '../../compare/tables.ts';
+import { configurationShape } from '../../config-db/configuration-fold.ts';
 import { checkpoint } from '../../store/checkpoint.ts';
+import { ledgerFold } from '../../store/ledger-fold.ts';
+import { currentGroupFile } from '../../store/snapshot-install.ts';
 import { SnapshotReader } from '../../store/snapshot-reader.ts';
+import { SnapshotShelf, type Holding, type OpenReply, type ReadReply } from '../../store/snapshot-shelf.ts';
+import { groupFileName } from './thread-writer.ts';
 
 export interface ToMaintenanceThread {
   readonly call: number;
@@ -22,6 +27,11 @@ export interface ToMaintenanceThread {
         readonly index: number;
       }
     | { readonly kind: 'compare'; readonly parameters: unknown }
+    | { readonly kind: 'snapshot-open'; readonly group: GroupId; readonly holding: Holding }
+    | { readonly kind: 'snapshot-read'; readonly snapshot: number; readonly chunk: number }
+    | { readonly kind: 'snapshot-close'; readonly snapshot: number }
+    /** Another thread of the process asks through this port. */
+    | { readonly kind: 'connect'; readonly port: MessagePort }
     | { readonly kind: 'close' };
 }
 
@@ -29,6 +39,8 @@ export type FromMaintenanceThread =
   | { readonly call: number; readonly kind: 'done' }
   | { readonly call: number; readonly kind: 'checkpointed'; readonly files: readonly string[] }
   | { readonly call: number; readonly kind: 'result'; readonly result: unknown }
+  | { readonly call: number; readonly kind: 'snapshot-opened'; readonly reply: OpenReply }
+  | { readonly call: number; readonly kind: 'snapshot-chunk'; readonly reply: ReadReply }
   | { readonly call: number; readonly kind: 'refused'; readonly reason: string };
 
 /** A write-ahead log is moved into its file when it is larger than this. */
@@ -54,6 +66,13 @@ interface OpenSnapshot {
 const snapshots = new Map<string, OpenSnapshot>();
 /** First calls of compares that wait for their mark, by compare and group. */
 const waiting = new Map<string, ((snapshot: OpenSnapshot | undefined) => void)[]>();
+
+/** Snapshots for members that are far behind. */
+const shelf = new SnapshotShelf({
+  clock: realClock,
+  fileOf: (group) => currentGroupFile(join(folder, groupFileName(group))),
+  shapeOf: (group) => (group === configGroup ? configurationShape : ledgerFold),
+});
 
 function nameOf(compare: string, group: string): string {
   return `${compare} ${group}`;
@@ -93,7 +112,8 @@ function sizeOf(path: string): number {
 function checkpointLarge(): string[] {
   const large = readdirSync(folder)
     .filter((name) => name.endsWith('.db-wal') && sizeOf(join(folder, name)) > checkpointBytes)
-    .map((name) => name.slice(0, -'-wal'.length));
+    .map((name) => name.slice(0, -'-wal'.length))
+    .filter((name) => existsSync(join(folder, name)));
   for (const name of large) checkpoint(join(folder, name));
   return large;
 }
@@ -138,27 +158,55 @@ async function carryOut(request: ToMaintenanceThread['request']): Promise<Reply>
   switch (request.kind) {
     case 'checkpoint':
       closeUnwanted();
+      shelf.tend();
       return { kind: 'checkpointed', files: checkpointLarge() };
     case 'open':
       openSnapshot(request);
       return { kind: 'done' };
     case 'compare':
       return { kind: 'result', result: await compare(request.parameters) };
+    case 'snapshot-open':
+      return await new Promise((resolve) => {
+        shelf.open(request.group, request.holding, (reply) => {
+          resolve({ kind: 'snapshot-opened', reply });
+        });
+      });
+    case 'snapshot-read':
+      return await new Promise((resolve) => {
+        shelf.read(request.snapshot, request.chunk, (reply) => {
+          resolve({ kind: 'snapshot-chunk', reply });
+        });
+      });
+    case 'snapshot-close':
+      shelf.close(request.snapshot);
+      return { kind: 'done' };
+    case 'connect':
+      serve(request.port);
+      return { kind: 'done' };
     case 'close':
+      shelf.closeAll();
       for (const name of snapshots.keys()) closeSnapshot(name);
       for (const name of waiting.keys()) give(name, undefined);
       return { kind: 'done' };
   }
 }
 
-port.on('message', ({ call, request }: ToMaintenanceThread) => {
-  void carryOut(request)
-    .then(
-      (reply): FromMaintenanceThread => ({ call, ...reply }),
-      (error: unknown): FromMaintenanceThread => ({ call, kind: 'refused', reason: describeError(error) }),
-    )
-    .then((reply) => {
-      port.postMessage(reply);
-      if (request.kind === 'close') port.close();
-    });
-});
+/** Answers what comes through a port: the process's main thread's, or another thread's. */
+function serve(caller: MessagePort): void {
+  caller.on('message', ({ call, request }: ToMaintenanceThread) => {
+    void carryOut(request)
+      .then(
+        (reply): FromMaintenanceThread => ({ call, ...reply }),
+        (error: unknown): FromMaintenanceThread => ({ call, kind: 'refused', reason: describeError(error) }),
+      )
+      .then((reply) => {
+        caller.postMessage(reply);
+        if (request.kind !== 'close') return;
+        for (const each of callers) each.close();
+      });
+  });
+  callers.push(caller);
+}
+
+const callers: MessagePort[] = [];
+serve(port);

@@ -2,9 +2,9 @@ import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { CardKeys } from '../../base/card-keys.ts';
-import type { Clock, Timer } from '../../base/clock.ts';
+import { delay, type Clock, type Timer } from '../../base/clock.ts';
 import { describeError, SwitchError } from '../../base/errors.ts';
-import type { GroupId, NodeId } from '../../base/identifiers.ts';
+import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { ReplayGuard } from '../../base/replay-guard.ts';
@@ -12,19 +12,25 @@ import { Sealer } from '../../base/sealing.ts';
 import { voters, type Endpoint, type NodeSpecification, type Topology } from '../../base/topology.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
 import { acquireFolderLock, type FolderLock } from '../../store/folder-lock.ts';
+import { EdgeFile } from '../../store/edge-store.ts';
+import { countStandIns } from '../../store/ledger-reports.ts';
 import { NodeState } from '../../store/node-state.ts';
+import { SalvageFile } from '../../store/salvage.ts';
 import { AcquirerServer } from '../../switch/acquirer-server.ts';
 import { Edge } from '../../switch/edge.ts';
 import { Forwarder } from '../../switch/forward.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
+import { Consensus } from './consensus.ts';
+import type { ConsensusEvent } from './consensus-thread.ts';
 import { Groups } from './groups.ts';
 import { Maintenance } from './maintenance.ts';
 import { Operations } from './operations.ts';
 import { errorReply, PeerCalls, type CallReply, type CallRequest } from './peer-calls.ts';
-import type { GroupStatus, ProcessStatus } from './status.ts';
-import { groupOfFile, ThreadWriter } from './thread-writer.ts';
+import { processStatus, siteOf } from './process-status.ts';
+import type { ProcessStatus } from './status.ts';
+import { groupOfFile } from './thread-writer.ts';
 
 export interface NodeOptions {
   readonly id: NodeId;
@@ -47,11 +53,13 @@ const remarksPerSecond = 20;
 const tickMs = 25;
 const slowTickMs = 1000;
 const closeGraceMs = 3000;
+/** Election timeouts without an owner after which an edge may stand in: takeovers need less. */
+const standInAfterTimeouts = 2;
+/** How long a stopping node waits for others to take over what it leads. */
+const handOverMs = 1500;
 const expiriesPerEntry = 500;
 /** Each second, for each group: more than a group can approve. */
 const expiriesPerTick = 10_000;
-/** A leader that was not heard for this long counts as away in `status`. */
-const awayMs = 2000;
 
 /**
  * One process of the cluster, put together: bus, groups, and on a node the edge with its acquirers' port. Nothing
@@ -60,20 +68,23 @@ const awayMs = 2000;
 export class QuadrantNode {
   readonly #options: NodeOptions;
   readonly #specification: NodeSpecification | undefined;
+  readonly #folder: string;
   readonly #lock: FolderLock;
   readonly #state: NodeState;
   readonly #bus: NatsBus;
-  readonly #writer: ThreadWriter;
+  readonly #consensus: Consensus;
   readonly #groups: Groups;
   readonly #maintenance: Maintenance;
   readonly #sealer: Sealer | undefined;
   readonly #guard: ReplayGuard;
   #edge: Edge | undefined;
+  #files: { readonly edgeFile: EdgeFile; readonly salvage: SalvageFile } | undefined;
   #forwarder: Forwarder | undefined;
   #calls: PeerCalls | undefined;
   #operations: Operations | undefined;
   #server: AcquirerServer | undefined;
   #ticks: Timer[] = [];
+  #stopping = false;
   #stopped = false;
   #remarks = 0;
   readonly #counters = { unreadable: 0, 'format-error': 0, unmatched: 0, 'unpackable-answer': 0, closed: 0 };
@@ -85,6 +96,8 @@ export class QuadrantNode {
     const lock = acquireFolderLock(folder, `quadrant node start ${options.id}`);
     let bus: NatsBus | undefined;
     let node: QuadrantNode | undefined;
+    let consensus: Consensus | undefined;
+    let maintenance: Maintenance | undefined;
     try {
       const secrets = readSecrets(options.dataFolder, options.id);
       bus = await connectNatsBus({
@@ -99,22 +112,53 @@ export class QuadrantNode {
           options.log.info({ status, detail }, 'broker connection');
         },
       });
-      node = new QuadrantNode(options, folder, lock, bus, secrets);
+      const started: { node: QuadrantNode | undefined } = { node: undefined };
+      maintenance = new Maintenance({ folder, onDeath: options.onFatal });
+      consensus = await Consensus.start({
+        data: {
+          self: options.id,
+          topology: options.topology,
+          folder,
+          brokers: brokersFor(options.topology, options.id),
+          nkeySeed: secrets.nkeySeed,
+          maintenance: maintenance.connect(),
+        },
+        onEvent: (event) => {
+          started.node?.onConsensus(event);
+        },
+        onDeath: options.onFatal,
+      });
+      node = new QuadrantNode(options, folder, lock, bus, secrets, consensus, maintenance);
+      started.node = node;
       await node.#begin(folder);
       return node;
     } catch (error) {
       // Its threads would keep the process alive.
-      await node?.stop();
+      if (node === undefined) {
+        await consensus?.close();
+        await maintenance?.close();
+      } else {
+        await node.stop();
+      }
       await bus?.close();
       lock.release();
       throw error;
     }
   }
 
-  private constructor(options: NodeOptions, folder: string, lock: FolderLock, bus: NatsBus, secrets: ProcessSecrets) {
+  private constructor(
+    options: NodeOptions,
+    folder: string,
+    lock: FolderLock,
+    bus: NatsBus,
+    secrets: ProcessSecrets,
+    consensus: Consensus,
+    maintenance: Maintenance,
+  ) {
     const { id, topology, clock, random, log } = options;
     this.#options = options;
     this.#specification = topology.nodes.find((node) => node.id === id);
+    this.#folder = folder;
     this.#lock = lock;
     this.#bus = bus;
     this.#guard = new ReplayGuard(clock);
@@ -127,32 +171,32 @@ export class QuadrantNode {
     const cardKeys =
       panHashKey === undefined || panCipherKey === undefined ? undefined : new CardKeys(1, panHashKey, panCipherKey);
     this.#sealer = sealingKey === undefined ? undefined : new Sealer(sealingKey, random);
-    this.#writer = new ThreadWriter({
-      folder,
-      data: { self: id, cluster: topology.cluster, topology: { nodes: topology.nodes }, witness: !isNode },
-      onEvents: (events) => {
-        this.#groups.onWriterEvents(events);
-      },
-      onDeath: options.onFatal,
-    });
-    this.#maintenance = new Maintenance({ folder, onDeath: options.onFatal });
-    this.#groups = new Groups(
-      {
-        self: id,
-        topology,
-        folder,
-        clock,
-        random,
-        log,
-        state: this.#state,
-        bus,
-        cardKeys,
-        onMark: (group, path, compare, index) => {
-          this.#onMark(group, path, compare, index);
+    this.#consensus = consensus;
+    this.#maintenance = maintenance;
+    this.#groups = new Groups({
+      topology,
+      clock,
+      random,
+      log,
+      cardKeys,
+      port: {
+        configure: (orders, ranks) => {
+          consensus.post({ kind: 'configure', orders, ranks });
+        },
+        propose: (group, epoch, first, bodies) => {
+          consensus.post({ kind: 'propose', group, epoch, first, bodies });
+        },
+        paused: (group) => {
+          consensus.post({ kind: 'paused', group });
         },
       },
-      this.#writer,
-    );
+      onMark: (group, path, compare, index) => {
+        this.#onMark(group, path, compare, index);
+      },
+      onLeader: (group) => {
+        this.#edge?.onLeader(group);
+      },
+    });
     if (this.#specification !== undefined && this.#sealer !== undefined && cardKeys !== undefined) {
       this.#buildEdge(this.#specification, this.#sealer, cardKeys);
     }
@@ -162,94 +206,93 @@ export class QuadrantNode {
     return this.#options.id;
   }
 
-  status(): ProcessStatus {
-    const { id, topology } = this.#options;
-    const nowMs = this.#options.clock.monotonicMs();
-    const groups = [...this.#groups.hosted.values()].map(({ group, replica, failure }): GroupStatus => {
-      const { raft } = replica;
-      const silenceMs = raft.silenceMs(nowMs);
-      return {
-        name: group,
-        role: raft.role,
-        leader: raft.leader,
-        term: raft.term,
-        last: replica.log.last.index,
-        durable: raft.durable,
-        commit: raft.commit,
-        applied: replica.applied,
-        silenceMs: Number.isFinite(silenceMs) ? Math.round(silenceMs) : undefined,
-        failure,
-        followers: [...raft.progress()].map(([peer, progress]) => ({
-          id: peer,
-          match: progress.match,
-          applied: progress.applied,
-          silenceMs: Math.round(nowMs - progress.lastHeardMs),
-        })),
-      };
-    });
-    const reasons = groups.flatMap((group) => {
-      if (group.failure !== undefined) return [`group ${group.name} has stopped here: ${group.failure}`];
-      if (group.leader === undefined) return [`group ${group.name}: its owner has not been heard yet`];
-      const away = (group.silenceMs ?? Number.POSITIVE_INFINITY) > awayMs;
-      if (!away) return [];
-      return group.role === 'leader'
-        ? [`group ${group.name}: no majority answers; requests get 91`]
-        : [`group ${group.name}: its owner ${group.leader} is away; its cards get 91`];
-    });
-    const configured = this.#groups.configuration !== undefined || this.#specification === undefined;
-    const fault = this.#groups.configurationFault;
-    if (fault !== undefined) reasons.push(`this copy of the configuration cannot be read (${fault}): compare it`);
-    else if (!configured) reasons.push('no configuration has been entered yet');
-    if (!this.#bus.connected) reasons.push('no broker can be reached');
-    return {
-      id,
-      site: siteOf(topology, id),
-      role: this.#specification === undefined ? 'witness' : 'node',
-      pid: process.pid,
+  onConsensus(event: ConsensusEvent): void {
+    if (event.kind === 'log') this.#options.log[event.level](event.details, event.message);
+    else if (!this.#stopped) this.#groups.onEvent(event);
+  }
+
+  async status(): Promise<ProcessStatus> {
+    return processStatus({
+      id: this.id,
+      topology: this.#options.topology,
       version,
-      state: !configured ? 'starting' : reasons.length === 0 ? 'ready' : 'degraded',
-      reasons,
-      acquirer: this.#specification?.acquirer,
+      specification: this.#specification,
+      consensus: await this.#consensus.status(),
+      configuration: this.#groups.configuration,
+      configurationFault: this.#groups.configurationFault,
       broker: this.#bus.broker,
       connections: this.#server?.connections ?? 0,
       inFlight: this.#edge?.inFlight ?? 0,
-      configurationIndex: this.#groups.configuration?.index ?? 0,
-      groups,
+      reversalsDue: this.#edge?.reversalsDue ?? 0,
+      standIn: this.#standIns(),
+      salvage: (group) => this.#files?.salvage.counts(group) ?? { pending: 0, adopted: 0, voided: 0 },
       counters: {
         ...this.#counters,
         'late-answers': this.#edge?.late ?? 0,
+        'unsynced-reversals': this.#edge?.unsyncedReversals ?? 0,
         'refused-forwards': this.#forwarder?.refused ?? 0,
-        'damaged-datagrams': this.#groups.damaged,
         'messages-too-large': this.#bus.tooLarge,
       },
-    };
+    });
   }
 
   /** Takes no new requests, answers what is in flight, closes files. Idempotent. */
   async stop(): Promise<void> {
-    if (this.#stopped) return;
-    this.#stopped = true;
+    if (this.#stopping) return;
+    this.#stopping = true;
+    await this.#handOver();
     await this.#server?.close(closeGraceMs);
+    // Until here it has heard peers and consensus: what was in flight had to be answered.
+    this.#stopped = true;
     for (const timer of this.#ticks) timer.cancel();
     this.#groups.stop();
     await this.#bus.close();
-    await this.#writer.close();
+    await this.#consensus.close();
     await this.#maintenance.close();
     this.#groups.close();
     this.#state.close();
+    this.#files?.edgeFile.close();
+    this.#files?.salvage.close();
     this.#lock.release();
+  }
+
+  #standIns(): ProcessStatus['standIn'] {
+    const entered = [...this.#groups.hosted.values()].reduce(
+      (sum, { ledger, reader }) => sum + (ledger === undefined ? 0 : countStandIns(reader.database, this.id)),
+      0,
+    );
+    return { pending: this.#edge?.standIns.length ?? 0, entered };
+  }
+
+  /** What this node leads goes to others first, so that nobody has to wait for an election (R7). */
+  async #handOver(): Promise<void> {
+    const { clock } = this.#options;
+    const untilMs = clock.monotonicMs() + handOverMs;
+    try {
+      await this.#consensus.drain(true);
+      while (clock.monotonicMs() < untilMs && (await this.#consensus.status()).canHandOver) await delay(clock, 10);
+    } catch (error) {
+      this.#options.log.warn({ reason: describeError(error) }, 'could not hand over before stopping');
+    }
   }
 
   async #begin(folder: string): Promise<void> {
     const { log } = this.#options;
-    await this.#groups.start(readdirSync(folder).flatMap((file) => groupOfFile(file) ?? []));
-    const channels = this.#specification === undefined ? (['raft'] as const) : (['raft', 'forward', 'call'] as const);
-    this.#bus.receive(channels, (from, channel, bytes) => {
-      this.#receive(from, channel, bytes);
-    });
+    // The configuration first: it names the other groups, and this node's rank in each.
+    await this.#consensus.open(configGroup);
+    for (const file of readdirSync(folder)) {
+      const group = groupOfFile(file);
+      if (group !== undefined && group !== configGroup) await this.#consensus.open(group);
+    }
+    await this.#consensus.serve();
+    if (this.#specification !== undefined) {
+      this.#bus.receive(['forward', 'call'], (from, channel, bytes) => {
+        this.#receive(from, channel, bytes);
+      });
+    }
     this.#bus.serveCaller(operatorId, (bytes) => this.#serveOperator(bytes));
     this.#every(tickMs, () => {
-      this.#groups.tick();
+      this.#consensus.ticked(this.#options.clock.monotonicMs());
       this.#edge?.tick();
     });
     this.#every(slowTickMs, () => {
@@ -279,15 +322,37 @@ export class QuadrantNode {
       onAnswer: (_from, answer) => {
         edge.onAnswer(answer);
       },
+      onClaim: (from, claim) => {
+        edge.onClaim(from, claim);
+      },
+      onSettlement: (_from, settlement) => {
+        edge.onSettlement(settlement);
+      },
     });
+    const edgeFile = new EdgeFile(join(this.#folder, 'edge.db'), clock);
+    const salvage = new SalvageFile(join(this.#folder, 'salvage.db'));
+    this.#files = { edgeFile, salvage };
     const edge = new Edge({
       self: id,
-      boot: this.#state.countBoot(),
+      boot: this.#state.countBoot(Math.floor(clock.wallMs() / 1000)),
       clock,
       configuration: () => groups.configuration,
       leaderOf: (group) => groups.leaderOf(group),
       ownerOf: (group) => groups.ownerOf(group),
       forwarder,
+      store: edgeFile,
+      salvage,
+      standIn: {
+        cardKeys,
+        random,
+        ledgerOf: (group) => {
+          const hosted = groups.hosted.get(group);
+          return hosted?.isCurrent === true ? hosted.ledger : undefined;
+        },
+        afterMs: standInAfterTimeouts * topology.timings.electionTimeoutMs,
+        maximumCount: topology.limits.standInCount,
+        maximumMinor: BigInt(topology.limits.standInMinor),
+      },
       requestDeadlineMs: topology.timings.requestDeadlineMs,
     });
     const operations: Operations = new Operations({
@@ -295,8 +360,11 @@ export class QuadrantNode {
       topology,
       clock,
       random,
+      log: this.#options.log,
       groups,
+      consensus: this.#consensus,
       cardKeys,
+      pendingStandIns: () => edge.standIns,
       callPeer: (to, request, timeoutMs) => calls.call(to, request, timeoutMs),
     });
     const calls = new PeerCalls({
@@ -355,8 +423,7 @@ export class QuadrantNode {
 
   #receive(from: NodeId, channel: string, bytes: Buffer): void {
     if (this.#stopped || !voters(this.#options.topology).includes(from)) return;
-    if (channel === 'raft') this.#groups.receive(from, bytes);
-    else if (channel === 'forward') this.#forwarder?.receive(from, bytes);
+    if (channel === 'forward') this.#forwarder?.receive(from, bytes);
     else this.#calls?.receive(from, bytes);
   }
 
@@ -384,7 +451,7 @@ export class QuadrantNode {
       };
       const refusal = this.#guard.refuse(request.id, request.at);
       if (refusal !== undefined) throw new SwitchError('CALL_INVALID', refusal);
-      if (request.method === 'status') return { kind: 'result', result: this.status() };
+      if (request.method === 'status') return { kind: 'result', result: await this.status() };
       if (request.method === 'compare.call') {
         return { kind: 'result', result: await this.#maintenance.compare(request.parameters) };
       }
@@ -399,7 +466,7 @@ export class QuadrantNode {
 
   #onMark(group: GroupId, path: string, compare: string, index: number): void {
     void this.#maintenance.openSnapshot(group, path, compare, index).finally(() => {
-      if (!this.#stopped) this.#writer.resume(group);
+      if (!this.#stopped) this.#consensus.post({ kind: 'resume', group });
     });
   }
 
@@ -408,7 +475,7 @@ export class QuadrantNode {
     void this.#maintenance.checkpoint().then((files) => {
       for (const file of files) {
         const group = groupOfFile(file);
-        if (group !== undefined) this.#writer.finishCheckpoint(group);
+        if (group !== undefined) this.#consensus.post({ kind: 'finish-checkpoint', group });
       }
     });
   }
@@ -445,11 +512,6 @@ export class QuadrantNode {
 const version = (
   JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { readonly version: string }
 ).version;
-
-function siteOf(topology: Topology, id: NodeId): string {
-  if (topology.witness?.id === id) return topology.witness.site;
-  return topology.nodes.find((node) => node.id === id)?.site ?? '';
-}
 
 /** Brokers in the order in which a process tries them: its own site's first. */
 export function brokersFor(topology: Topology, id: NodeId): readonly Endpoint[] {

@@ -4,12 +4,14 @@ import { test } from 'node:test';
 import { CardKeys } from '../../base/card-keys.ts';
 import { SwitchError } from '../../base/errors.ts';
 import { nodeId } from '../../base/identifiers.ts';
+import { createLogger } from '../../base/log.ts';
 import { ManualClock } from '../../base/manual-clock.ts';
 import { seededRandom } from '../../base/random.ts';
 import { parseTopology } from '../../base/topology.ts';
 import type { GroupOwner } from '../../switch/owner.ts';
 import { emptyLedger } from '../../switch/testing.ts';
 import { importCards, setCard } from './cards-desk.ts';
+import type { Consensus } from './consensus.ts';
 import type { Groups } from './groups.ts';
 import { Operations } from './operations.ts';
 
@@ -30,8 +32,11 @@ function operations(): Operations {
     topology,
     clock: new ManualClock(),
     random: seededRandom(1),
+    log: createLogger({ process: 'n1', level: 'silent', destination: { write: () => undefined } }),
+    consensus: { status: () => Promise.reject(new Error('nobody is asked')) } as unknown as Consensus,
     groups,
     cardKeys: new CardKeys(1, Buffer.alloc(32, 1), Buffer.alloc(32, 2)),
+    pendingStandIns: () => [],
     callPeer: () => Promise.reject(new Error('nobody is called')),
   });
 }

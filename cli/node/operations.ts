@@ -2,22 +2,27 @@ import { z } from 'zod';
 
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
-import { delay } from '../../base/clock.ts';
+import { delay, waitFor } from '../../base/clock.ts';
 import { describeError, SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
-import { configGroup, groupId, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import { configGroup, groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import type { Logger } from '../../base/log.ts';
 import { maximumAmount } from '../../base/money.ts';
 import { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
-import type { Topology } from '../../base/topology.ts';
+import { voters, type Topology } from '../../base/topology.ts';
 import { cardStatuses } from '../../config-db/cards.ts';
 import { currentRuleSetRow } from '../../config-db/configuration.ts';
 import { readConfiguration, readDerivedRows } from '../../config-db/configuration-fold.ts';
 import { explain, type Explanation } from '../../config-db/explain.ts';
 import { compileRuleSetRow, derive } from '../../config-db/rewrite.ts';
 import { configurationTables, decodeConfigurationChange, toSqlRow, type SqlValue } from '../../config-db/rows.ts';
+import type { StandIn } from '../../store/edge-store.ts';
+import { encodeBody } from '../../store/entry.ts';
+import { pendingStandIns, readStandIns, type StandInApproval } from '../../store/ledger-reports.ts';
 import type { CardInput, CardInputResult } from '../../switch/card-changes.ts';
 import { importCards, sealCard, setCard } from './cards-desk.ts';
 import { ConfigurationDesk } from './configuration-desk.ts';
+import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
@@ -26,8 +31,12 @@ export interface OperationsOptions {
   readonly topology: Topology;
   readonly clock: Clock;
   readonly random: Random;
+  readonly log: Logger;
   readonly groups: Groups;
+  readonly consensus: Consensus;
   readonly cardKeys: CardKeys;
+  /** Approvals that this node gave by itself and no log has yet. */
+  readonly pendingStandIns: () => readonly StandIn[];
   readonly callPeer: (to: NodeId, request: CallRequest, timeoutMs: number) => Promise<CallReply>;
 }
 
@@ -76,6 +85,10 @@ const schemas = {
     limit: limit.optional(),
   }),
   'compare.mark': z.strictObject({ group: z.string(), compare: z.string().max(100) }),
+  'node.drain': z.strictObject({ on: z.boolean() }),
+  'node.failback': z.strictObject({ groups: z.array(z.string()).max(1000) }),
+  'node.recover': z.strictObject({ group: z.string(), lost: z.array(z.string()).min(1).max(100), by }),
+  'standin.report': z.strictObject({}),
   'ledger.cards': z.strictObject({ pans: z.array(pan).max(2000) }),
   'ledger.transactions': z.strictObject({ keys: z.array(z.string().max(100)).max(2000) }),
 } as const;
@@ -115,6 +128,8 @@ export interface LedgerTransaction {
   readonly state: string;
 }
 
+/** Approvals in stand-in of one group in one report, the newest: what fits an answer. */
+const maximumStandIns = 500;
 const ownerTimeoutMs = 5000;
 const retryMs = 100;
 
@@ -129,7 +144,7 @@ export class Operations {
 
   constructor(options: OperationsOptions) {
     this.#options = options;
-    this.#desk = new ConfigurationDesk(options.groups, options.topology, options.clock);
+    this.#desk = new ConfigurationDesk(options);
   }
 
   async serve(caller: 'operator' | 'peer', request: CallRequest): Promise<CallReply> {
@@ -178,6 +193,17 @@ export class Operations {
         const parameters = parse('compare.mark', request);
         return this.#mark(parameters.group, parameters.compare);
       }
+      case 'node.drain': {
+        const { on } = parse('node.drain', request);
+        return { draining: on, leads: await this.#options.consensus.drain(on) };
+      }
+      case 'node.failback':
+        return this.#options.consensus.failback(parse('node.failback', request).groups.map(groupId));
+      case 'node.recover':
+        return this.#recover(parse('node.recover', request));
+      case 'standin.report':
+        parse('standin.report', request);
+        return { approvals: this.#standIns() };
       case 'ledger.cards':
         return parse('ledger.cards', request).pans.map((each) => this.#ledgerCard(each));
       case 'ledger.transactions':
@@ -225,8 +251,8 @@ export class Operations {
       return { node: id, site, derived: { ...derived, columns } };
     });
     const hosted = groups.hosted.get(range.group_id);
-    const owner = hosted?.replica.raft.leader;
-    return explain({ node: self, card: number.masked(), range, map, nodes, owner, term: hosted?.replica.raft.term });
+    const { leader: owner, term } = hosted ?? {};
+    return explain({ node: self, card: number.masked(), range, map, nodes, owner, term });
   }
 
   async #import({
@@ -304,12 +330,44 @@ export class Operations {
 
   async #mark(group: string, compare: string): Promise<unknown> {
     const hosted = this.#hosted(group);
-    if (hosted.replica.raft.role !== 'leader') return this.#atOwner(hosted.group, 'compare.mark', { group, compare });
+    if (hosted.leader !== this.#options.self) return this.#atOwner(hosted.group, 'compare.mark', { group, compare });
     const body = { kind: 'mark', at: this.#options.clock.wallMs(), compare } as const;
     const index =
-      hosted.owner === undefined ? hosted.replica.propose([JSON.stringify(body)]) : hosted.owner.append(body);
+      hosted.owner === undefined
+        ? (await this.#options.consensus.enter(hosted.group, encodeBody(body)))?.index
+        : hosted.owner.append(body);
     if (index === undefined) throw new SwitchError('OWNER_UNREACHABLE', `group ${group} takes no entries now`);
-    return { index, term: hosted.replica.raft.term, leader: this.#options.self };
+    return { index, term: hosted.term, leader: this.#options.self };
+  }
+
+  /** This node goes on without members that an operator has given up; resolves when it leads the group. */
+  async #recover({ group, lost, by: who }: z.infer<(typeof schemas)['node.recover']>): Promise<unknown> {
+    const { clock, consensus, self, topology, log } = this.#options;
+    const hosted = this.#hosted(group);
+    const ids = voters(topology);
+    const unknown = lost.find((id) => !ids.some((each) => each === id) || id === self);
+    if (unknown !== undefined) throw new SwitchError('CALL_INVALID', `${unknown} is not another member of the cluster`);
+    log.warn({ group, lost, by: who }, 'an operator gives up members for lost');
+    await consensus.recover(hosted.group, lost.map(nodeId), who);
+    const now = async (): Promise<object | undefined> => {
+      const status = (await consensus.status()).groups.find((each) => each.group === hosted.group);
+      if (status?.role !== 'leader' || status.commit < status.last) return undefined;
+      return { group, term: status.term, index: status.last, voters: status.voters.map(({ id }) => id) };
+    };
+    return waitFor(clock, now, {
+      timeoutMs: ownerTimeoutMs,
+      onTimeout: () =>
+        new SwitchError('OWNER_UNREACHABLE', `the others left in group ${group} do not vote for ${self}`),
+    });
+  }
+
+  /** This node's pending approvals in stand-in, and every node's that the groups' logs have. */
+  #standIns(): StandInApproval[] {
+    const { self, groups, pendingStandIns: pending } = this.#options;
+    const entered = [...groups.hosted.values()].flatMap(({ group, ledger, reader }) =>
+      ledger === undefined ? [] : readStandIns(reader.database, group, maximumStandIns),
+    );
+    return [...pendingStandIns(self, pending()), ...entered];
   }
 
   #ledgerCard(number: Pan): LedgerCard {

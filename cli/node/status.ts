@@ -15,14 +15,28 @@ export interface ProcessStatus {
   readonly configurationIndex: number;
   readonly groups: readonly GroupStatus[];
   readonly counters: Readonly<Record<string, number>>;
+  /** It hands on what it leads and takes nothing over, until it is told otherwise. */
+  readonly draining: boolean;
+  /** Groups whose copy is being made anew from another's, and how much of it is there: 0 to 100. */
+  readonly rebuilding: readonly { readonly group: string; readonly percent: number }[];
+  /** How long the deciding thread has not moved, when that is longer than it should be; else 0. */
+  readonly stalledMs: number;
+  /** Undelivered approvals that this edge still has to have reversed. */
+  readonly reversalsDue: number;
+  /** Approvals of this edge in stand-in: not yet in a log, and entered. */
+  readonly standIn: { readonly pending: number; readonly entered: number };
+  /** Peers that were refused because their nodes.yaml is another, and in what. */
+  readonly mismatch?: readonly { readonly peer: string; readonly difference: string }[];
 }
 
 export interface GroupStatus {
   readonly name: string;
-  readonly role: 'leader' | 'follower' | 'candidate';
+  readonly role: 'leader' | 'follower' | 'pre-candidate' | 'candidate';
   readonly leader: string | undefined;
   readonly term: number;
   readonly last: number;
+  /** Term of the last entry: of two logs the one with the higher is the newer, whatever their lengths. */
+  readonly lastTerm: number;
   readonly durable: number;
   readonly commit: number;
   readonly applied: number;
@@ -36,4 +50,51 @@ export interface GroupStatus {
     readonly applied: number;
     readonly silenceMs: number;
   }[];
+  /** This process's place in the order by its own derived row, 1 for the owner; absent at the witness. */
+  readonly rank?: number;
+  /** The group's failover order; for `config` that of nodes.yaml. Empty where it is not known. */
+  readonly order: readonly string[];
+  /** Members by this process's log. */
+  readonly voters: readonly string[];
+  readonly learners: readonly string[];
+  /** At the leader: how much longer its lease is valid. */
+  readonly leaseMs?: number;
+  /** At the leader: to whom it is handing over. */
+  readonly transferring?: string;
+  /** Whether this member votes; if not, `votesReason` says why, in words that end in what is being done. */
+  readonly votes: boolean;
+  readonly votesReason?: string;
+  /** `local` answers of this process that its log lost: not yet offered with success, and what came of the others. */
+  readonly salvage: { readonly pending: number; readonly adopted: number; readonly voided: number };
+}
+
+type Without<Status, Keys extends keyof Status> = Omit<Status, Keys> & Partial<Pick<Status, Keys>>;
+
+/** The answer of any version: in a rolling upgrade some processes do not say yet what later ones do. */
+export type AnsweredStatus = Without<
+  Omit<ProcessStatus, 'groups'>,
+  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn'
+> & {
+  readonly groups: readonly Without<GroupStatus, 'lastTerm' | 'order' | 'voters' | 'learners' | 'votes' | 'salvage'>[];
+};
+
+/** A status with everything in it: what a process does not say is as if nothing were special about it. */
+export function completeStatus(answered: AnsweredStatus): ProcessStatus {
+  return {
+    draining: false,
+    rebuilding: [],
+    stalledMs: 0,
+    reversalsDue: 0,
+    standIn: { pending: 0, entered: 0 },
+    ...answered,
+    groups: answered.groups.map((group) => ({
+      lastTerm: group.term,
+      order: [],
+      voters: [],
+      learners: [],
+      votes: true,
+      salvage: { pending: 0, adopted: 0, voided: 0 },
+      ...group,
+    })),
+  };
 }

@@ -3,22 +3,22 @@ import { Worker } from 'node:worker_threads';
 
 import { SwitchError } from '../../base/errors.ts';
 import { configGroup, type GroupId } from '../../base/identifiers.ts';
-import type { LogPosition } from '../../store/entry.ts';
-import type { GroupWriter, WriteRequest, WriterEvent } from '../../store/writer.ts';
+import type { GroupWriter, OpenedGroup, SnapshotRequest, WriteRequest, WriterEvent } from '../../store/writer.ts';
 import type { FromWriterThread, ToWriterThread, WriterThreadData } from './writer-thread.ts';
 
-/** Name of a group's file in a process's data folder. */
+/** Name of a group's first file in a process's data folder. */
 export function groupFileName(group: GroupId): string {
   return group === configGroup ? 'config.db' : `group-${group}.db`;
 }
 
-/** The group whose file this is; undefined for other files. */
+/** The group whose file this is, of any generation (store/snapshot-install.ts); undefined for other files. */
 export function groupOfFile(name: string): GroupId | undefined {
-  if (name === groupFileName(configGroup)) return configGroup;
-  return /^group-([a-z][a-z0-9-]{0,15})\.db$/.exec(name)?.[1] as GroupId | undefined;
+  const [, stem = ''] = /^([^.]+)(?:\.g[1-9][0-9]{0,8})?\.db$/.exec(name) ?? [];
+  if (stem === configGroup) return configGroup;
+  return /^group-([a-z][a-z0-9-]{0,15})$/.exec(stem)?.[1] as GroupId | undefined;
 }
 
-/** The writer thread, as the main thread uses it. */
+/** The writer thread, as the thread that started it uses it. */
 export class ThreadWriter implements GroupWriter {
   readonly #folder: string;
   readonly #worker: Worker;
@@ -50,39 +50,54 @@ export class ThreadWriter implements GroupWriter {
     });
   }
 
-  async open(group: GroupId): Promise<{ last: LogPosition; applied: number; path: string }> {
+  open(group: GroupId): Promise<OpenedGroup> {
     const path = join(this.#folder, groupFileName(group));
-    const reply = await this.#call((call) => ({ kind: 'open', call, group, path }));
-    if (reply.kind === 'refused') throw new SwitchError(reply.code ?? 'STORE_UNREADABLE', reply.message);
-    if (reply.kind !== 'opened') throw new Error(`writer thread answered open with ${reply.kind}`);
-    return { last: reply.last, applied: reply.applied, path };
+    return this.#opened((call) => ({ kind: 'open', call, group, path }));
+  }
+
+  reopen(group: GroupId): Promise<OpenedGroup> {
+    return this.#opened((call) => ({ kind: 'reopen', call, group }));
   }
 
   /** Requests of one turn of the event loop travel together. */
   submit(request: WriteRequest): void {
     if (this.#submitted.length === 0) {
       queueMicrotask(() => {
-        const requests = this.#submitted;
-        this.#submitted = [];
-        this.#post({ kind: 'submit', requests });
+        this.#handOver();
       });
     }
     this.#submitted.push(request);
+  }
+
+  trim(group: GroupId, through: number): void {
+    this.#post({ kind: 'trim', group, through });
   }
 
   resume(group: GroupId): void {
     this.#post({ kind: 'resume', group });
   }
 
-  /** The bulk of the group's write-ahead log has been moved into its file: has the writer move the rest. */
   finishCheckpoint(group: GroupId): void {
-    if (!this.#closed) this.#post({ kind: 'finish-checkpoint', group });
+    this.#post({ kind: 'finish-checkpoint', group });
+  }
+
+  snapshot(request: SnapshotRequest): void {
+    this.#post({ kind: 'snapshot', request });
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    const closed = this.#call((call) => ({ kind: 'close', call }));
     this.#closed = true;
-    await this.#call((call) => ({ kind: 'close', call }));
+    await closed;
+  }
+
+  async #opened(make: (call: number) => ToWriterThread): Promise<OpenedGroup> {
+    const reply = await this.#call(make);
+    if (reply.kind === 'refused') throw new SwitchError(reply.code ?? 'STORE_UNREADABLE', reply.message);
+    if (reply.kind !== 'opened') throw new Error(`writer thread answered open with ${reply.kind}`);
+    const { last, applied, base, path } = reply;
+    return { last, applied, base, path };
   }
 
   #call(make: (call: number) => ToWriterThread): Promise<FromWriterThread> {
@@ -93,8 +108,18 @@ export class ThreadWriter implements GroupWriter {
     });
   }
 
+  /** After what was submitted before it: the thread does things in the order in which they were asked for. */
   #post(message: ToWriterThread): void {
+    if (this.#closed) return;
+    this.#handOver();
     this.#worker.postMessage(message);
+  }
+
+  #handOver(): void {
+    if (this.#submitted.length === 0 || this.#closed) return;
+    const requests = this.#submitted;
+    this.#submitted = [];
+    this.#worker.postMessage({ kind: 'submit', requests } satisfies ToWriterThread);
   }
 
   #settle(reply: Exclude<FromWriterThread, { kind: 'events' }>): void {

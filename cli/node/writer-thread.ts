@@ -5,11 +5,10 @@ import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.t
 import { realClock } from '../../base/real.ts';
 import { configurationFold } from '../../config-db/configuration-fold.ts';
 import type { RewriteTopology } from '../../config-db/rewrite.ts';
-import type { LogPosition } from '../../store/entry.ts';
 import { GroupFile, noFold, type Fold } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { WriteQueue } from '../../store/write-queue.ts';
-import type { WriteRequest, WriterEvent } from '../../store/writer.ts';
+import type { OpenedGroup, SnapshotRequest, WriteRequest, WriterEvent } from '../../store/writer.ts';
 
 /** What the thread is started with. */
 export interface WriterThreadData {
@@ -22,13 +21,16 @@ export interface WriterThreadData {
 
 export type ToWriterThread =
   | { readonly kind: 'open'; readonly call: number; readonly group: GroupId; readonly path: string }
+  | { readonly kind: 'reopen'; readonly call: number; readonly group: GroupId }
   | { readonly kind: 'submit'; readonly requests: readonly WriteRequest[] }
+  | { readonly kind: 'trim'; readonly group: GroupId; readonly through: number }
   | { readonly kind: 'resume'; readonly group: GroupId }
   | { readonly kind: 'finish-checkpoint'; readonly group: GroupId }
+  | { readonly kind: 'snapshot'; readonly request: SnapshotRequest }
   | { readonly kind: 'close'; readonly call: number };
 
 export type FromWriterThread =
-  | { readonly kind: 'opened'; readonly call: number; readonly last: LogPosition; readonly applied: number }
+  | ({ readonly kind: 'opened'; readonly call: number } & OpenedGroup)
   | { readonly kind: 'refused'; readonly call: number; readonly code: ErrorCode | undefined; readonly message: string }
   | { readonly kind: 'closed'; readonly call: number }
   | { readonly kind: 'events'; readonly events: readonly WriterEvent[] };
@@ -60,26 +62,49 @@ function foldOf(group: GroupId): Fold {
   return group === configGroup ? configurationFold(data.self, data.topology) : ledgerFold;
 }
 
+function answerOpened(call: number, open: () => GroupFile): void {
+  try {
+    const { last, applied, base, path } = open();
+    post({ kind: 'opened', call, last, applied, base, path });
+  } catch (error) {
+    const code = error instanceof SwitchError ? error.code : undefined;
+    post({ kind: 'refused', call, code, message: describeError(error) });
+  }
+}
+
+/** Between threads a Buffer becomes a plain array of bytes. */
+function withBuffer(request: SnapshotRequest): SnapshotRequest {
+  if (request.kind !== 'write') return request;
+  const { buffer, byteOffset, byteLength } = request.bytes;
+  return { ...request, bytes: Buffer.from(buffer, byteOffset, byteLength) };
+}
+
 port.on('message', (message: ToWriterThread) => {
   switch (message.kind) {
     case 'open':
-      try {
+      answerOpened(message.call, () => {
         const file = GroupFile.open(message.path, message.group, data.cluster, foldOf(message.group));
         queue.add(message.group, file);
-        post({ kind: 'opened', call: message.call, last: file.last, applied: file.applied });
-      } catch (error) {
-        const code = error instanceof SwitchError ? error.code : undefined;
-        post({ kind: 'refused', call: message.call, code, message: describeError(error) });
-      }
+        return file;
+      });
+      break;
+    case 'reopen':
+      answerOpened(message.call, () => queue.reopen(message.group));
       break;
     case 'submit':
       for (const request of message.requests) queue.submit(request);
+      break;
+    case 'trim':
+      queue.trim(message.group, message.through);
       break;
     case 'resume':
       queue.resume(message.group);
       break;
     case 'finish-checkpoint':
       queue.finishCheckpoint(message.group);
+      break;
+    case 'snapshot':
+      queue.snapshot(withBuffer(message.request));
       break;
     case 'close':
       queue.close();

@@ -1,226 +1,322 @@
-import type { CardKeys } from '../../base/card-keys.ts';
+import type { GroupId, NodeId } from '../../base/identifiers.ts';
 import { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
-import type { GroupReader } from '../../store/log-reader.ts';
 import type { FieldValue, IsoMessage } from '../../switch/iso8583/codec.ts';
-import type { GroupOwner } from '../../switch/owner.ts';
-import { Violation } from './checks.ts';
-import type { SwitchProcess } from './process.ts';
+import { duplicateKey, readRequest } from '../../switch/request.ts';
+import { answersTo, approvalsOf, approved, inoperative, isDeclined, wasSent } from './journal.ts';
+import type { Exchange, Promised, Purchase } from './journal.ts';
 import type { Scheduler } from './scheduler.ts';
+import { Violation } from './violation.ts';
 
-export const quorumPrefix = '400001';
-export const localPrefix = '400002';
-
-/** One purchase as its acquirer's journal has it. */
-interface Purchase {
-  readonly number: number;
-  readonly pan: string;
-  readonly fields: ReadonlyMap<number, FieldValue>;
-  tries: number;
-  /** DE 38 of the approval that was received. */
-  approval: string | undefined;
-  reversal: 'none' | 'sent' | 'confirmed';
+/** A node as acquirers see it: a port that takes messages while its process is up. */
+export interface AcquirerPort {
+  readonly id: NodeId;
+  readonly up: boolean;
+  handle(message: IsoMessage, link: string, respond: (answer: IsoMessage) => void): void;
 }
 
-const cardsInPlay = 12;
-/** No answer for this long: the acquirer asks again, at another node. */
-const patienceMs = 2_000;
+export interface SimulatedCard {
+  readonly pan: string;
+  readonly group: GroupId;
+  readonly promise: Promised;
+  /** Minor units. Some cards have little, so that deciding on an old balance shows. */
+  readonly limit: bigint;
+}
+
+/** No answer for this long: the acquirer takes it for lost. Longer than the links' deadlines. */
+const patienceMs = 3_500;
+const triesInARow = 4;
+export const links = ['pos', 'atm'] as const;
+
+/** Answers that an owner may give, besides 91 from an edge; any other is a finding. */
+const possibleAnswers: Readonly<Record<Exchange['kind'], ReadonlySet<string>>> = {
+  request: new Set([approved, '51', '94']),
+  reversal: new Set([approved, '25']),
+  completion: new Set([approved]),
+};
 
 /**
- * Acquirers: they ask at any node that is up, ask again elsewhere with the same key when no answer comes, reverse some
- * of what was approved, and keep a journal that the copies are held against in the end.
+ * Acquirers: they ask at any node that is up, ask again elsewhere with the same key when no answer comes, reverse and
+ * complete some of what was approved, give some up, and keep a journal that the copies are held against in the end.
+ * What can be judged from the journal alone is judged at once.
  */
 export class Acquirers {
-  readonly counts = { requests: 0, repeats: 0, approvals: 0, reversals: 0, declines: 0, unavailable: 0 };
+  readonly counts = {
+    requests: 0,
+    repeats: 0,
+    approvals: 0,
+    reversals: 0,
+    completions: 0,
+    declines: 0,
+    unavailable: 0,
+  };
+  readonly purchases: Purchase[] = [];
   readonly #scheduler: Scheduler;
   readonly #random: Random;
-  readonly #cardKeys: CardKeys;
-  readonly #processes: readonly SwitchProcess[];
-  readonly #localLasts: boolean;
-  readonly #pans: readonly string[];
-  readonly #purchases: Purchase[] = [];
+  readonly #ports: readonly AcquirerPort[];
+  readonly #cards: readonly SimulatedCard[];
+  /** What acquirers are bent on: sent again, after pauses, until it is answered. */
+  readonly #standing = new Map<Purchase, Exchange['kind']>();
+  #open = 0;
   #stopped = false;
 
-  /** `localLasts`: `local` approvals are never lost, as they are not while one node leads for good (R9 is not here yet). */
-  constructor(
-    scheduler: Scheduler,
-    random: Random,
-    cardKeys: CardKeys,
-    processes: readonly SwitchProcess[],
-    localLasts: boolean,
-  ) {
-    this.#localLasts = localLasts;
+  constructor(scheduler: Scheduler, random: Random, ports: readonly AcquirerPort[], cards: readonly SimulatedCard[]) {
     this.#scheduler = scheduler;
     this.#random = random;
-    this.#cardKeys = cardKeys;
-    this.#processes = processes;
-    this.#pans = Array.from({ length: cardsInPlay }, (_, index) =>
-      withCheckDigit(`${index % 3 === 0 ? localPrefix : quorumPrefix}${String(index).padStart(9, '0')}`),
-    );
+    this.#ports = ports;
+    this.#cards = cards;
   }
 
-  /** A purchase about every `everyMs`, until `stop`. */
+  /** Purchases about every `everyMs` until `stop`: some alone, most in bursts, where one card may be asked for twice. */
   start(everyMs: number): void {
     if (this.#stopped) return;
-    const purchase = this.#next();
-    this.#ask(purchase);
-    if (this.#random.below(6) === 0) {
-      // An impatient terminal asks again, elsewhere, while its first request may still be under way.
-      this.#scheduler.after(this.#random.below(150), () => {
-        if (purchase.approval === undefined && !this.#stopped) this.#ask(purchase);
+    const burst = this.#random.below(3) === 0 ? 1 : 4 + this.#random.below(16);
+    const card = this.#anyCard();
+    for (let count = 0; count < burst; count++) {
+      const each = this.#random.below(4) === 0 ? card : this.#anyCard();
+      this.#scheduler.after(count === 0 ? 0 : this.#random.below(30), () => {
+        this.#buy(each);
       });
     }
-    this.#scheduler.after(this.#random.below(2 * everyMs * 1000) / 1000, () => {
+    this.#scheduler.after((burst * this.#random.below(2 * everyMs * 1000)) / 1000, () => {
       this.start(everyMs);
     });
   }
 
+  /** No new purchases; what was begun is brought to an end, but for what is given up. */
   stop(): void {
     this.#stopped = true;
-  }
-
-  /** The issuer's file: entered at the owner as soon as there is one, and again when it got lost. */
-  enterCards(owner: GroupOwner, at: number): void {
-    const pans = this.#pans.map((digits) => Pan.parse(digits)).filter((pan) => pan !== undefined);
-    const [first] = pans;
-    if (!owner.ready || first === undefined) return;
-    if (owner.ledger.cardByPanHash(this.#cardKeys.hash(first)) !== undefined) return;
-    owner.append({
-      kind: 'cards',
-      at,
-      by: 'simulation',
-      added: pans.map((pan) => ({
-        panHash: this.#cardKeys.hash(pan),
-        panKeyVersion: 1,
-        panCipher: this.#cardKeys.encrypt(pan, this.#random),
-        expiry: '3012',
-        status: 'active',
-        currency: '978',
-        limit: '100000000',
-      })),
-      changed: [],
-    });
-  }
-
-  /** Holds a copy against the journal. */
-  checkCopy(who: string, reader: GroupReader): void {
-    const rows = reader.database
-      .prepare<[], { stan: string; authorization_code: string; response_code: string; state: string }>(
-        "SELECT stan, authorization_code, response_code, state FROM card_transaction WHERE mti_class = '0100'",
-      )
-      .all();
-    const byStan = new Map(rows.map((row) => [row.stan, row]));
-    if (byStan.size !== rows.length) throw new Violation(`${who} has a purchase twice`);
-    for (const { number, pan, approval, reversal } of this.#purchases) {
-      if (approval === undefined || !this.#lasts(pan)) continue;
-      const row = byStan.get(stanOf(number));
-      if (row === undefined) throw new Violation(`${who} has lost purchase ${number}, which was approved`);
-      if (row.authorization_code !== approval) throw new Violation(`${who} approved purchase ${number} another way`);
-      if (reversal === 'none' && row.state !== 'held')
-        throw new Violation(`purchase ${number} is ${row.state} at ${who}`);
-      if (reversal === 'confirmed' && row.state !== 'reversed') {
-        throw new Violation(`the hold of purchase ${number} stands at ${who}, after its reversal was confirmed`);
-      }
+    for (const purchase of this.purchases) {
+      if (!this.#isUndecided(purchase) || this.#standing.has(purchase)) continue;
+      const wish = this.#random.below(3);
+      if (wish === 0) this.#insist(purchase, 'request');
+      if (wish === 1) this.#insist(purchase, 'reversal');
     }
-    const wrong = reader.database
-      .prepare<[], { count: number }>(
-        `SELECT count(*) AS count FROM card WHERE held_minor !=
-           (SELECT coalesce(sum(held_minor), 0) FROM card_transaction t WHERE t.card_id = card.card_id)`,
-      )
-      .get();
-    if (wrong?.count !== 0) throw new Violation(`balances at ${who} are not the sum of its transactions`);
   }
 
-  #lasts(pan: string): boolean {
-    return this.#localLasts || !pan.startsWith(localPrefix);
+  /** Nothing is under way, and nobody insists on anything. */
+  get settled(): boolean {
+    return this.#stopped && this.#open === 0 && this.#standing.size === 0;
   }
 
-  #next(): Purchase {
-    const number = this.#purchases.length + 1;
-    const pan = this.#pans[this.#random.below(this.#pans.length)] ?? '';
-    const fields = new Map<number, FieldValue>([
-      [2, pan],
-      [3, '000000'],
-      [4, String(100 + this.#random.below(5_000)).padStart(12, '0')],
-      [7, '0301120000'],
-      [11, stanOf(number)],
-      [32, '12345'],
-      [37, stanOf(number).padStart(12, '0')],
-      [41, 'TERM0001'],
-      [42, 'MERCHANT0000001'],
-      [49, '978'],
-    ]);
-    const purchase: Purchase = { number, pan, fields, tries: 0, approval: undefined, reversal: 'none' };
-    this.#purchases.push(purchase);
-    return purchase;
+  /** One purchase more, which comes to this node first. */
+  buyAt(node: NodeId): void {
+    if (!this.#stopped) this.#buy(this.#anyCard(), node);
   }
 
-  #ask(purchase: Purchase): void {
-    if (purchase.tries === 0) this.counts.requests += 1;
-    else this.counts.repeats += 1;
-    const mti = purchase.tries === 0 ? '0100' : '0101';
-    purchase.tries += 1;
-    this.#exchange({ mti, fields: purchase.fields }, (answer) => {
-      const code = answer?.fields.get(39);
-      if (code === '00') this.#approved(purchase, textOf(answer, 38));
-      else if (code === undefined || code === '91') this.#unavailable(purchase);
-      else this.counts.declines += 1;
-    });
+  #isUndecided(purchase: Purchase): boolean {
+    return approvalsOf(purchase).length === 0 && !isDeclined(purchase) && !wasSent(purchase, 'reversal');
   }
 
-  #approved(purchase: Purchase, approval: string): void {
-    const changed = purchase.approval !== undefined && purchase.approval !== approval;
-    if (changed && purchase.reversal === 'none' && this.#lasts(purchase.pan)) {
-      throw new Violation(`purchase ${purchase.number} was approved as ${purchase.approval} and as ${approval}`);
-    }
-    this.counts.approvals += 1;
-    purchase.approval = approval;
-    if (this.#random.below(6) !== 0) {
-      // A terminal asks again though it was answered: it gets the same answer.
-      if (purchase.tries === 1 && this.#random.below(8) === 0) this.#ask(purchase);
-      return;
-    }
-    if (purchase.reversal !== 'none' || purchase.tries > 1) return;
-    purchase.reversal = 'sent';
-    this.counts.reversals += 1;
-    const fields = new Map(purchase.fields).set(7, '0301120001');
-    this.#exchange({ mti: '0400', fields }, (answer) => {
-      if (answer?.fields.get(39) === '00') purchase.reversal = 'confirmed';
-    });
+  #anyCard(): SimulatedCard {
+    const card = this.#cards[this.#random.below(this.#cards.length)];
+    if (card === undefined) throw new Error('there are cards');
+    return card;
   }
 
-  #unavailable(purchase: Purchase): void {
-    this.counts.unavailable += 1;
-    if (purchase.tries >= 4 || this.#stopped) return;
-    this.#scheduler.after(50 + this.#random.below(200), () => {
-      if (!this.#stopped) this.#ask(purchase);
-    });
-  }
-
-  /** Sends to a node that is up; `done` is called once, with undefined when nothing came in time. */
-  #exchange(message: IsoMessage, done: (answer: IsoMessage | undefined) => void): void {
-    const up = this.#processes.filter((process) => process.running !== undefined);
-    const process = up[this.#random.below(Math.max(1, up.length))];
-    let open = true;
-    const finish = (answer: IsoMessage | undefined): void => {
-      if (!open) return;
-      open = false;
-      this.#scheduler.trace('acquirer', `${message.mti} ${textOf(message, 11)}: ${textOf(answer, 39)}`);
-      done(answer);
+  #buy(card: SimulatedCard, node?: NodeId): void {
+    const amount = BigInt(100 + this.#random.below(5_000));
+    const purchase: Purchase = {
+      number: this.purchases.length + 1,
+      pan: card.pan,
+      group: card.group,
+      promise: card.promise,
+      amount,
+      completedAmount: (amount * BigInt(50 + this.#random.below(70))) / 100n + 1n,
+      exchanges: [],
     };
-    process?.act(({ edge }) => {
-      edge.handle(message, 'pos', (answer) => {
-        process.answering();
-        // On the wire: what a process wrote before it crashed arrives.
-        this.#scheduler.after(0.5, () => {
-          finish(answer);
-        });
+    this.purchases.push(purchase);
+    this.#ask(purchase, triesInARow, node);
+    if (this.#random.below(8) !== 0) return;
+    // An impatient terminal asks again, elsewhere, while its first request may still be under way.
+    this.#scheduler.after(this.#random.below(400), () => {
+      if (!this.#stopped && approvalsOf(purchase).length === 0) this.#ask(purchase, 1);
+    });
+  }
+
+  /** The request, for the first time or again; when nothing comes of it, again up to `tries` times in all. */
+  #ask(purchase: Purchase, tries: number, node?: NodeId): void {
+    const ended = (exchange: Exchange): void => {
+      const code = exchange.answer?.responseCode;
+      if (code === approved) this.#afterApproval(purchase);
+      else if (code === undefined || code === inoperative) this.#askLater(purchase, tries - 1);
+    };
+    this.#send(purchase, 'request', ended, node);
+  }
+
+  #askLater(purchase: Purchase, tries: number): void {
+    if (!this.#isUndecided(purchase) || this.#standing.has(purchase)) return;
+    if (tries > 0 && !this.#stopped) {
+      this.#scheduler.after(50 + this.#random.below(1_500), () => {
+        const isOpen = this.#isUndecided(purchase) && !this.#standing.has(purchase);
+        if (isOpen && !this.#stopped) this.#ask(purchase, tries);
+      });
+    } else if (this.#random.below(3) === 0) {
+      this.#insist(purchase, 'reversal');
+    }
+  }
+
+  #afterApproval(purchase: Purchase): void {
+    if (this.#standing.get(purchase) === 'request') this.#standing.delete(purchase);
+    if (this.#standing.has(purchase) || wasSent(purchase, 'reversal') || wasSent(purchase, 'completion')) return;
+    const wish = this.#random.below(8);
+    const waitMs = this.#random.below(this.#random.below(2) === 0 ? 20 : 4_000);
+    // A terminal that asks again though it was answered gets the same answer; others take it back, or complete it.
+    this.#scheduler.after(waitMs, () => {
+      if (this.#stopped) return;
+      if (wish === 0) this.#ask(purchase, 1);
+      if (this.#standing.has(purchase) || wasSent(purchase, 'reversal') || wasSent(purchase, 'completion')) return;
+      if (wish === 1 || wish === 2) this.#insist(purchase, 'reversal');
+      if (wish === 3) this.#insist(purchase, 'completion');
+    });
+  }
+
+  /** Sends until it is answered. */
+  #insist(purchase: Purchase, kind: Exchange['kind']): void {
+    this.#standing.set(purchase, kind);
+    const again = (): void => {
+      if (this.#standing.get(purchase) !== kind) return;
+      this.#send(purchase, kind, (exchange) => {
+        const code = exchange.answer?.responseCode;
+        if (code === undefined || code === inoperative) {
+          this.#scheduler.after(100 + this.#random.below(900), again);
+          return;
+        }
+        if (this.#standing.get(purchase) === kind) this.#standing.delete(purchase);
+        // What was reversed may be asked for again, and is not approved.
+        if (kind === 'reversal' && this.#random.below(4) === 0 && !this.#stopped) this.#ask(purchase, 1);
+        if (kind === 'request' && code === approved) this.#afterApproval(purchase);
+      });
+    };
+    again();
+  }
+
+  /** Sends a message to a node that is up, or to this one; `done` is called once, also when nothing came in time. */
+  #send(purchase: Purchase, kind: Exchange['kind'], done: (exchange: Exchange) => void, node?: NodeId): void {
+    const up = this.#ports.filter((port) => port.up && (node === undefined || port.id === node));
+    const port = up[this.#random.below(Math.max(1, up.length))];
+    const message = messageOf(purchase, kind);
+    this.#count(purchase, kind);
+    const exchange: Exchange = {
+      kind,
+      key: keyOf(message, linkOf(purchase)),
+      node: port?.id ?? ('none' as NodeId),
+      sentMs: this.#scheduler.nowMs,
+      answer: undefined,
+      over: false,
+    };
+    purchase.exchanges.push(exchange);
+    this.#open += 1;
+    const finish = (answer: IsoMessage | undefined): void => {
+      if (exchange.over) return;
+      exchange.over = true;
+      this.#open -= 1;
+      const responseCode = textOf(answer, 39);
+      this.#scheduler.trace('acquirer', `${message.mti} ${textOf(message, 11)} ${exchange.node}: ${responseCode}`);
+      if (answer !== undefined) {
+        exchange.answer = { atMs: this.#scheduler.nowMs, responseCode, authorizationCode: textOf(answer, 38) };
+        this.#judge(purchase, exchange, responseCode);
+      }
+      done(exchange);
+    };
+    port?.handle(message, linkOf(purchase), (answer) => {
+      // On the wire: what a process wrote before it crashed arrives.
+      this.#scheduler.after(0.5, () => {
+        finish(answer);
       });
     });
-    this.#scheduler.after(patienceMs, () => {
+    this.#scheduler.after(port === undefined ? 50 : patienceMs, () => {
       finish(undefined);
     });
   }
+
+  #count(purchase: Purchase, kind: Exchange['kind']): void {
+    if (kind === 'reversal') this.counts.reversals += 1;
+    else if (kind === 'completion') this.counts.completions += 1;
+    else if (wasSent(purchase, 'request')) this.counts.repeats += 1;
+    else this.counts.requests += 1;
+  }
+
+  /** What one answer says, against everything that its acquirer was told before it asked. */
+  #judge(purchase: Purchase, exchange: Exchange, responseCode: string): void {
+    if (responseCode === inoperative) {
+      this.counts.unavailable += 1;
+      return;
+    }
+    const { number, promise } = purchase;
+    if (!possibleAnswers[exchange.kind].has(responseCode)) {
+      throw new Violation(`purchase ${number}: its ${exchange.kind} was answered with ${responseCode}`);
+    }
+    if (exchange.kind === 'request') {
+      if (responseCode === approved) this.counts.approvals += 1;
+      else this.counts.declines += 1;
+    }
+    // What follows is promised for `quorum`; a `local` approval may be lost with its disk, and is then listed.
+    if (promise === 'quorum') judgeQuorum(purchase, exchange, responseCode);
+  }
+}
+
+/** What holds for a `quorum` range from the first answer on, whatever fails: throws when this answer breaks it. */
+export function judgeQuorum(purchase: Purchase, exchange: Exchange, responseCode: string): void {
+  const { number } = purchase;
+  const before = (kind: Exchange['kind']): readonly string[] =>
+    answersTo(purchase, kind)
+      .filter((answer) => answer !== exchange.answer && answer.atMs <= exchange.sentMs)
+      .map((answer) => answer.responseCode);
+  const decided = before('request').filter((code) => code !== inoperative);
+  if (exchange.kind === 'request') {
+    const approvals = approvalsOf(purchase);
+    if (approvals.length > 1) throw new Violation(`purchase ${number} was approved as ${approvals.join(' and as ')}`);
+    if (responseCode === approved && before('reversal').some((code) => code !== inoperative)) {
+      throw new Violation(`purchase ${number} was approved after it was reversed`);
+    }
+    const other = decided.find((code) => code !== responseCode);
+    // Between the two it may have been taken back, which its acquirer asked for; otherwise a decision stands.
+    if (other !== undefined && !(other === approved && wasSent(purchase, 'reversal'))) {
+      throw new Violation(`purchase ${number} was answered with ${other}, and its repeat with ${responseCode}`);
+    }
+  }
+  if (exchange.kind === 'reversal' && responseCode !== approved && decided.includes(approved)) {
+    throw new Violation(`purchase ${number} was approved, and its reversal found nothing`);
+  }
+  if (exchange.kind === 'reversal' && before('reversal').some((code) => ![inoperative, responseCode].includes(code))) {
+    throw new Violation(`the reversal of purchase ${number} was answered in two ways`);
+  }
+}
+
+function linkOf(purchase: Purchase): string {
+  return links[purchase.number % links.length] ?? links[0];
+}
+
+function messageOf(purchase: Purchase, kind: Exchange['kind']): IsoMessage {
+  const { number, pan, amount, completedAmount } = purchase;
+  const repeat = wasSent(purchase, kind);
+  const stan = String(number).padStart(6, '0');
+  const fields = new Map<number, FieldValue>([
+    [2, pan],
+    [3, '000000'],
+    [4, (kind === 'completion' ? completedAmount : amount).toString().padStart(12, '0')],
+    [7, kind === 'request' ? '0301120000' : '0301120001'],
+    [11, stan],
+    [32, '12345'],
+    [37, stan.padStart(12, '0')],
+    [41, `TERM000${number % 4}`],
+    [42, 'MERCHANT0000001'],
+    [49, '978'],
+  ]);
+  if (kind === 'request') return { mti: repeat ? '0101' : '0100', fields };
+  if (kind === 'completion') return { mti: repeat ? '0221' : '0220', fields };
+  // What was never answered is reversed by advice, which is acknowledged even when there is nothing to reverse.
+  const advice = approvalsOf(purchase).length === 0;
+  const first = purchase.exchanges.find((exchange) => exchange.kind === 'reversal');
+  const mti = first === undefined ? (advice ? '0420' : '0400') : first.key.endsWith('0420') ? '0421' : '0401';
+  return { mti, fields };
+}
+
+function keyOf(message: IsoMessage, link: string): string {
+  const read = readRequest(message, link, '2026-03-01');
+  if (read.kind === 'refused') throw new Error(`acquirers send what can be read: ${read.reason}`);
+  return duplicateKey(read.request);
 }
 
 function textOf(message: IsoMessage | undefined, field: number): string {
@@ -228,8 +324,9 @@ function textOf(message: IsoMessage | undefined, field: number): string {
   return typeof value === 'string' ? value : 'nothing';
 }
 
-function stanOf(number: number): string {
-  return String(number).padStart(6, '0');
+/** Cards of a range, their numbers with a right check digit. */
+export function cardNumbers(prefix: string, count: number): readonly string[] {
+  return Array.from({ length: count }, (_, index) => withCheckDigit(`${prefix}${String(index).padStart(9, '0')}`));
 }
 
 function withCheckDigit(digits: string): string {
@@ -239,5 +336,7 @@ function withCheckDigit(digits: string): string {
     const doubled = at % 2 === 0 ? digit * 2 : digit;
     sum += doubled > 9 ? doubled - 9 : doubled;
   }
-  return `${digits}${(10 - (sum % 10)) % 10}`;
+  const number = `${digits}${(10 - (sum % 10)) % 10}`;
+  if (Pan.parse(number) === undefined) throw new Error('a card number has a right check digit');
+  return number;
 }

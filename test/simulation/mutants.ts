@@ -2,49 +2,49 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 
-import type { runSeed } from './cluster.ts';
+import type { runSeed } from './run-seed.ts';
 
 /** A defect, put into the product's own source as it is loaded: `from` becomes `to` in `file`. */
 export interface Mutant {
   readonly name: string;
   /** The first seed that found it when it was last looked for; others are tried when it does not any more. */
   readonly foundBy: number;
-  readonly edits: readonly { readonly file: string; readonly from: string; readonly to: string }[];
+  readonly edits: readonly Edit[];
+}
+
+interface Edit {
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
 }
 
 const raft = 'replication/raft.ts';
 const replica = 'replication/replica.ts';
+const owner = 'switch/owner.ts';
+const authorizer = 'switch/authorizer.ts';
+const claims = 'switch/claims.ts';
+
+const preVoteOff: Edit = {
+  file: raft,
+  from: 'if (mayAsk && nowMs >= this.#campaignAtMs) this.#ask(nowMs);',
+  to: "if (mayAsk && nowMs >= this.#campaignAtMs) this.#campaign('timeout', nowMs);",
+};
+const checkQuorumOff: Edit = {
+  file: raft,
+  from: 'if (this.silenceMs(nowMs) >= this.#electionTimeoutMs) {',
+  to: 'if (this.silenceMs(nowMs) < 0) {',
+};
 
 /** Each breaks one rule that the simulation must find broken. */
 export const mutants: readonly Mutant[] = [
   {
-    name: 'a follower acknowledges before its sync',
-    foundBy: 1,
-    edits: [
-      {
-        file: raft,
-        from: 'this.#reply(leader, true, Math.min(this.#matched, this.#durable), sequence);',
-        to: 'this.#reply(leader, true, this.#matched, sequence);',
-      },
-    ],
-  },
-  {
-    name: 'the leader sends its entries, and counts itself, before its sync',
-    foundBy: 20,
-    edits: [
-      { file: raft, from: 'progress.next <= this.#durable &&', to: 'progress.next <= this.#log.last.index &&' },
-      { file: raft, from: 'entry.index > this.#durable', to: 'entry.index > this.#log.last.index' },
-      { file: raft, from: 'const matches = [this.#durable, ', to: 'const matches = [this.#log.last.index, ' },
-      {
-        file: raft,
-        from: 'Math.min(matches[this.#majority() - 1] ?? 0, this.#durable)',
-        to: '(matches[this.#majority() - 1] ?? 0)',
-      },
-    ],
+    name: 'term and vote are not synced',
+    foundBy: 6,
+    edits: [{ file: replica, from: 'if (ready.hardState !== undefined) saveHardState(ready.hardState);', to: '' }],
   },
   {
     name: 'entries of earlier terms are committed by counting',
-    foundBy: 4,
+    foundBy: 1,
     edits: [
       {
         file: raft,
@@ -55,40 +55,99 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the previous entry is not checked',
-    foundBy: 51,
+    foundBy: 2,
     edits: [
-      {
-        file: raft,
-        from: 'if (own?.term !== message.previous.term) {',
-        to: 'if (own === undefined) {',
-      },
-      { file: raft, from: 'if (own.hash !== message.previous.hash) {', to: 'if (own.index < 0) {' },
+      { file: raft, from: 'if (own?.term !== previous.term) {', to: 'if (own === undefined) {' },
+      { file: raft, from: 'if (own.hash !== previous.hash) {', to: 'if (own.index < 0) {' },
     ],
   },
   {
-    name: 'term and vote are not written',
+    name: 'nobody asks before it campaigns, and leaders do not count who hears them',
     foundBy: 1,
-    edits: [{ file: replica, from: 'if (ready.hardState !== undefined) saveHardState(ready.hardState);', to: '' }],
+    edits: [preVoteOff, checkQuorumOff],
+  },
+  { name: 'nobody asks before it campaigns', foundBy: 1, edits: [preVoteOff] },
+  { name: 'leaders do not count who hears them', foundBy: 1, edits: [checkQuorumOff] },
+  {
+    name: 'a stored answer does not wait for its entry',
+    foundBy: 2,
+    edits: [
+      {
+        file: owner,
+        from: 'this.#whenDurable(decision.index, range.durability, decision.answer, done);',
+        to: "done({ kind: 'answer', answer: decision.answer });",
+      },
+    ],
   },
   {
-    name: 'a voter votes for a log that ends before its own',
+    name: 'duplicates are not looked for',
     foundBy: 1,
     edits: [
       {
+        file: authorizer,
+        from: 'if (known !== undefined) return answerRepeat(request, card, known, context);',
+        to: 'if (known?.index === -1) return answerRepeat(request, card, known, context);',
+      },
+    ],
+  },
+  {
+    name: 'the owner decides without the entries after its fold',
+    foundBy: 1,
+    edits: [{ file: owner, from: 'applyToLedger(this.#overlay, this.#options.group, index, term, body);', to: '' }],
+  },
+  {
+    name: 'an edge takes an answer to another attempt',
+    foundBy: 5,
+    edits: [
+      { file: 'switch/edge.ts', from: 'if (pending?.attempt !== attempt) {', to: 'if (pending === undefined) {' },
+    ],
+  },
+  {
+    name: 'an approval is taken back when one of its attempts was not delivered',
+    foundBy: 2,
+    edits: [
+      {
+        file: claims,
+        from: 'stands && attempts.every((each) => each === attempt || ledger.undeliveredAttempt(each) !== undefined);',
+        to: 'stands;',
+      },
+    ],
+  },
+  {
+    name: 'a follower acknowledges before its sync',
+    foundBy: 9,
+    edits: [
+      {
         file: raft,
-        from: 'const granted = message.term === this.#term && free && upToDate;',
+        from: 'this.#reply(leader, true, Math.min(this.#matched, this.#durable), { sequence, sentMs });',
+        to: 'this.#reply(leader, true, this.#matched, { sequence, sentMs });',
+      },
+    ],
+  },
+  {
+    name: 'a voter votes for a log that ends before its own',
+    foundBy: 2,
+    edits: [
+      {
+        file: raft,
+        from: 'const granted = message.term === this.#term && free && this.#isUpToDate(message);',
         to: 'const granted = message.term === this.#term && free;',
+      },
+      {
+        file: raft,
+        from: 'message.term > this.#term && this.#isUpToDate(message);',
+        to: 'message.term > this.#term;',
       },
     ],
   },
   {
     name: 'a voter votes twice in a term',
-    foundBy: 41,
+    foundBy: 2,
     edits: [
       {
         file: raft,
         from: 'const free = this.#votedFor === undefined || this.#votedFor === from;',
-        to: 'const free = this.#role === "follower";',
+        to: "const free = this.#role === 'follower';",
       },
     ],
   },
@@ -105,16 +164,8 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a conflicting tail is not cut',
-    foundBy: 1,
+    foundBy: 2,
     edits: [{ file: raft, from: 'if (own?.term === entry.term) {', to: 'if (own !== undefined) {' }],
-  },
-  {
-    name: 'entries are sent before the own sync, with only one node to lead',
-    foundBy: 36,
-    edits: [
-      { file: raft, from: 'progress.next <= this.#durable &&', to: 'progress.next <= this.#log.last.index &&' },
-      { file: raft, from: 'entry.index > this.#durable', to: 'entry.index > this.#log.last.index' },
-    ],
   },
   {
     name: 'lost batches are not sent again',
@@ -128,27 +179,31 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'a stored answer does not wait for its entry',
-    foundBy: 1,
+    name: 'a new leader decides before its own entry is committed',
+    foundBy: 5,
     edits: [
       {
-        file: 'switch/owner.ts',
-        from: 'this.#whenDurable(decision.transaction.index, range.durability, decision.answer, done);',
-        to: "done({ kind: 'answer', answer: decision.answer });",
+        file: owner,
+        from: '!this.#leading || this.#commit < this.#firstOfTerm || this.#firstOfTerm === 0',
+        to: '!this.#leading',
       },
     ],
   },
   {
-    name: 'a new leader decides before its own entry is committed, without the entries after its fold',
-    foundBy: 1,
+    name: 'an edge answers 91 and notes nothing',
+    foundBy: 9,
     edits: [
-      { file: 'switch/owner.ts', from: 'this.#commit < this.#firstOfTerm || this.#firstOfTerm === 0', to: 'false' },
       {
-        file: 'switch/owner.ts',
-        from: 'applyToLedger(this.#overlay, this.#options.group, index, term, body);',
-        to: '',
+        file: 'switch/edge.ts',
+        from: 'if (!exposed || !mayBeUndelivered(request)) return undefined;',
+        to: 'if (exposed !== undefined) return undefined;',
       },
     ],
+  },
+  {
+    name: 'what a log loses is not kept',
+    foundBy: 9,
+    edits: [{ file: replica, from: 'if (removed.length > 0) salvage(removed);', to: '' }],
   },
 ];
 
@@ -194,5 +249,5 @@ interface Simulation {
 /** The simulation with the mutant's defect in it. */
 export async function loadMutant(mutant: Mutant): Promise<Simulation> {
   install();
-  return (await import(`./cluster.ts?mutant=${mutants.indexOf(mutant)}`)) as Simulation;
+  return (await import(`./run-seed.ts?mutant=${mutants.indexOf(mutant)}`)) as Simulation;
 }

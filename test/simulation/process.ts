@@ -1,59 +1,95 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 import type { CardKeys } from '../../base/card-keys.ts';
-import type { GroupId, NodeId } from '../../base/identifiers.ts';
+import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import { createLogger } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { Sealer } from '../../base/sealing.ts';
-import type { ConfigurationView } from '../../config-db/configuration-view.ts';
+import { voters as votersOf, type Topology } from '../../base/topology.ts';
+import { Groups } from '../../cli/node/groups.ts';
+import { groupFileName, groupOfFile } from '../../cli/node/thread-writer.ts';
+import { configurationFold } from '../../config-db/configuration-fold.ts';
 import type { Channel } from '../../replication/bus.ts';
-import { Replica, type ReplicaListener } from '../../replication/replica.ts';
-import { decodeGroupMessages, encodeGroupMessages, type GroupMessage } from '../../replication/wire.ts';
-import type { LogEntry } from '../../store/entry.ts';
-import { GroupFile } from '../../store/group-file.ts';
+import { Driver, type DriverEvent, type OpenedGroup } from '../../replication/driver.ts';
+import type { Membership } from '../../replication/raft.ts';
+import { EdgeFile, type EdgeStore } from '../../store/edge-store.ts';
+import { GroupFile, noFold, type Fold } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
-import { SqliteLedger } from '../../store/ledger-sqlite.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { NodeState } from '../../store/node-state.ts';
+import { SalvageFile } from '../../store/salvage.ts';
+import { currentGroupFile, installSteps } from '../../store/snapshot-install.ts';
+import { SnapshotShelf, type SnapshotReading } from '../../store/snapshot-shelf.ts';
 import { WriteQueue } from '../../store/write-queue.ts';
-import type { GroupWriter, WriteRequest } from '../../store/writer.ts';
+import type { GroupWriter, WriterEvent } from '../../store/writer.ts';
 import { Edge } from '../../switch/edge.ts';
 import { Forwarder } from '../../switch/forward.ts';
-import { GroupOwner } from '../../switch/owner.ts';
+import type { IsoMessage } from '../../switch/iso8583/codec.ts';
+import type { AcquirerPort } from './acquirers.ts';
+import type { OwnerOutcome } from '../../switch/owner.ts';
+import type { SwitchRequest } from '../../switch/request.ts';
 import type { SimulatedBus } from './bus.ts';
-import { Violation, type Checks } from './checks.ts';
-import { ProcessClock, type Scheduler } from './scheduler.ts';
+import { Disk } from './disk.ts';
+import { Thread, type Machine } from './machine.ts';
+import type { Scheduler } from './scheduler.ts';
+import { Violation } from './violation.ts';
 
 /** Steps at which a process can be made to crash, besides any moment between two events. */
 export const crashPoints = [
   'before the vote is synced',
   'after the vote is synced',
-  'between two messages',
+  'before the new incarnation is synced',
+  'after the new incarnation is synced',
+  'before the salvage is synced',
+  'after the salvage is synced',
   'after an append is handed over',
   'before the write',
   'after the write',
+  'after an apply is written',
+  'after a trim is written',
+  'before a message',
+  'at a commit',
+  'before a proposal',
+  'before a reversal due is synced',
+  'after a reversal due is synced',
+  'before a stand-in is synced',
+  'after a stand-in is synced',
   'before the answer',
+  'after a chunk of a snapshot is written',
+  ...installSteps.map((step) => `after a snapshot's step "${step}"` as const),
 ] as const;
 export type CrashPoint = (typeof crashPoints)[number];
 
+export const threads = ['main', 'consensus', 'writer', 'maintenance'] as const;
+export type ThreadName = (typeof threads)[number];
+
+/** Who sees what a process does: `Observer`. */
+interface ProcessObserver {
+  count(event: string, times?: number): void;
+  closeFiles(id: NodeId): void;
+  ended(id: NodeId): void;
+  installed(process: SwitchProcess, group: GroupId): void;
+  look(process: SwitchProcess): void;
+  logged(id: NodeId, message: string, details: object): void;
+  cut(id: NodeId, group: GroupId, keepThrough: number): void;
+  decided(id: NodeId, group: GroupId, groups: Groups, request: SwitchRequest, outcome: OwnerOutcome): void;
+  decides(id: NodeId, group: GroupId, term: number): void;
+}
+
 export interface ProcessOptions {
   readonly id: NodeId;
-  readonly group: GroupId;
-  readonly voters: readonly NodeId[];
+  readonly topology: Topology;
   readonly folder: string;
   readonly scheduler: Scheduler;
+  readonly machine: Machine;
   readonly random: Random;
   readonly bus: SimulatedBus;
   readonly cardKeys: CardKeys;
   readonly sealingKey: Buffer;
-  readonly configuration: ConfigurationView;
-  readonly mayCampaign: () => boolean;
-  /** All processes tick at the same moments, so that rivals campaign at once. */
-  readonly ticksTogether: boolean;
-  readonly checks: () => Checks;
-  /** Elections, truncations and the like, to be counted. */
-  readonly onEvent: (event: string) => void;
-  /** `point` is undefined at the end of the simulation. */
-  readonly onCrash: (point: string | undefined) => void;
+  readonly observer: ProcessObserver;
+  /** The process is down: killed, out of power, or crashed at a point. */
+  readonly onDown: (how: string) => void;
 }
 
 /** Thrown at an armed crash point; ends the process, not the simulation. */
@@ -61,140 +97,428 @@ class Crash extends Error {}
 
 /** What lives in a process's memory, from start to crash. */
 export interface Running {
-  readonly clock: ProcessClock;
-  readonly file: GroupFile;
-  readonly reader: GroupReader;
+  readonly threads: Readonly<Record<ThreadName, Thread>>;
   readonly state: NodeState;
-  readonly replica: Replica;
-  readonly owner: GroupOwner;
-  readonly edge: Edge;
+  readonly salvage: SalvageFile | undefined;
+  readonly queue: WriteQueue;
+  readonly shelf: SnapshotShelf;
+  /** Of the consensus thread. */
+  readonly readers: ReadonlyMap<GroupId, GroupReader>;
+  readonly driver: Driver;
+  readonly groups: Groups;
+  readonly edge: RunningEdge | undefined;
 }
 
-const tickMs = 24;
-// Shorter than in the sample, so that more happens in a second.
-const heartbeatMs = 50;
-const electionTimeoutMs = 200;
+interface RunningEdge {
+  readonly edge: Edge;
+  readonly forwarder: Forwarder;
+  readonly store: EdgeFile;
+}
 
-/** One switch process: the product's own parts on real files, with this simulation's clock, bus and writer thread. */
-export class SwitchProcess {
+const tickMs = 25;
+const slowTickMs = 1_000;
+
+/**
+ * One process of the cluster, a node or the witness: the product's own parts on real files, put together as
+ * cli/node/node.ts does, with this simulation's clocks, bus and threads in place of the real ones.
+ */
+export class SwitchProcess implements AcquirerPort {
   readonly id: NodeId;
-  readonly path: string;
-  /** The writer thread does nothing for this long with what comes next: a stalled disk. */
-  stallMs = 0;
+  readonly isWitness: boolean;
+  readonly machine: Machine;
+  readonly disk: Disk;
   running: Running | undefined;
+  /** In simulated time. */
+  startedMs = 0;
   readonly #options: ProcessOptions;
-  #boot = 0;
-  #armed: { readonly point: CrashPoint; passes: number } | undefined;
-  #crashing: string | undefined;
+  #armed: { readonly point: CrashPoint; passes: number; readonly powerFails: boolean } | undefined;
+  #crashing: { readonly how: string; readonly powerFails: boolean } | undefined;
   #doing = false;
+  /** Each group's file, and the end of its log on disk. */
+  readonly #places = new Map<GroupId, { path: string; durable: string }>();
 
   constructor(options: ProcessOptions) {
     this.#options = options;
     this.id = options.id;
-    this.path = join(options.folder, `${options.id}.db`);
+    this.isWitness = options.topology.witness?.id === options.id;
+    this.machine = options.machine;
+    this.disk = new Disk(join(options.folder, options.id));
+  }
+
+  get up(): boolean {
+    return this.running !== undefined && !this.isWitness;
+  }
+
+  /** The file of a group, whichever generation it is; undefined when there is none. */
+  path(group: GroupId): string | undefined {
+    const path = currentGroupFile(join(this.disk.folder, groupFileName(group)));
+    return existsSync(path) ? path : undefined;
   }
 
   /** The process crashes when it comes to `point` for the `passes`th time from now. */
-  arm(point: CrashPoint, passes: number): void {
-    this.#armed = { point, passes };
+  arm(point: CrashPoint, passes: number, powerFails: boolean): void {
+    this.#armed = { point, passes, powerFails };
+  }
+
+  /** A message of an acquirer, taken by the main thread. */
+  handle(message: IsoMessage, link: string, respond: (answer: IsoMessage) => void): void {
+    this.inThread('main', ({ edge }) => {
+      edge?.edge.handle(message, link, (answer) => {
+        this.#passes('before the answer');
+        respond(answer);
+      });
+    });
+  }
+
+  /** Calls `action` in the process's thread: a crash in it ends the process. */
+  inThread(name: ThreadName, action: (running: Running) => void): void {
+    const { running } = this;
+    running?.threads[name].enter(() => {
+      action(running);
+    });
   }
 
   start(): void {
     if (this.running !== undefined) return;
-    const { id, group, voters, folder, scheduler, random, bus, cardKeys, sealingKey, configuration } = this.#options;
-    const clock = new ProcessClock(scheduler, (action) => {
-      this.#do(action);
-    });
-    const file = GroupFile.open(this.path, group, 'simulation', ledgerFold);
-    const reader = new GroupReader(this.path, group);
-    const state = new NodeState(join(folder, `${id}-state.db`));
+    const { id, topology, scheduler, machine, random, bus, cardKeys, observer } = this.#options;
     this.#armed = undefined;
-    this.#boot += 1;
-
-    const queue = new WriteQueue(clock, (event) => {
-      this.#passes('after the write', false);
-      fromWriter(() => {
-        replica.onWriter(event);
+    this.startedMs = scheduler.nowMs;
+    observer.closeFiles(id);
+    const run = (action: () => void): void => {
+      this.#do(action);
+    };
+    const main = new Thread(scheduler, machine, run);
+    const consensus = new Thread(scheduler, machine, (action) => {
+      this.#do(() => {
+        action();
+        observer.look(this);
       });
     });
-    queue.add(group, file);
-    const toWriter = this.#channel(clock, () => this.#takeStall());
-    const fromWriter = this.#channel(clock, () => 0);
-    let handedOver: WriteRequest[] = [];
-    const writer: GroupWriter = {
-      open: () => Promise.reject(new Error('files are opened at the start')),
-      submit: (request) => {
-        if (handedOver.length === 0) {
-          toWriter(() => {
-            this.#passes('before the write');
-            const requests = handedOver;
-            handedOver = [];
-            for (const each of requests) queue.submit(each);
+    const writer = new Thread(scheduler, machine, run);
+    const maintenance = new Thread(scheduler, machine, run);
+    const toMain = main.channel(random);
+    const toConsensus = consensus.channel(random);
+
+    const state = new NodeState(join(this.disk.folder, 'consensus.db'));
+    const salvage = this.isWitness ? undefined : new SalvageFile(join(this.disk.folder, 'salvage.db'));
+    const boot = state.countBoot();
+    const readers = new Map<GroupId, GroupReader>();
+    let tickedMs = machine.monotonicMs();
+
+    const queue = new WriteQueue(
+      writer,
+      (event) => {
+        this.#noteWritten(event);
+        toConsensus(() => {
+          driver.onWriter(event);
+        });
+      },
+      (step) => {
+        this.#passes(`after a snapshot's step "${step}"`);
+      },
+    );
+    const shelf = new SnapshotShelf({
+      clock: maintenance,
+      fileOf: (group) => this.path(group) ?? '',
+      shapeOf: (group) => this.#foldOf(group),
+    });
+    const driver: Driver = new Driver({
+      self: id,
+      topology,
+      clock: consensus,
+      random,
+      writer: this.#writer(queue, writer),
+      state: this.#driverState(state),
+      send: (to, bytes) => {
+        this.#passes('before a message');
+        bus.send(id, to, 'raft', bytes);
+      },
+      emit: (event) => {
+        if (event.kind === 'progress') this.#passes('at a commit');
+        toMain(() => {
+          this.#onDriverEvent(groups, event);
+        });
+      },
+      open: (group, done) => {
+        const path = join(this.disk.folder, groupFileName(group));
+        const file = GroupFile.open(path, group, topology.cluster, this.#foldOf(group));
+        this.#places.set(group, { path: file.path, durable: file.last.hash });
+        this.disk.synced(file.path);
+        queue.add(group, file);
+        done(this.#openReader(readers, group, file.path, file.applied));
+      },
+      openInstalled: (group, path, applied) => {
+        observer.installed(this, group);
+        return this.#openReader(readers, group, path, applied);
+      },
+      reading: snapshotReading(shelf, maintenance.channel(random), toConsensus),
+      sendSnapshot: (to, bytes) => {
+        bus.send(id, to, 'snapshot', bytes);
+      },
+      salvage: (group, entries) => {
+        this.#passes('before the salvage is synced');
+        salvage?.add(group, entries);
+        this.#passes('after the salvage is synced');
+      },
+      deciderSilentMs: () => machine.monotonicMs() - tickedMs,
+      log: (level, details, message) => {
+        scheduler.trace(id, `${level}: ${message} ${JSON.stringify(details)}`);
+        observer.logged(id, message, details);
+      },
+    });
+    const groups = new Groups({
+      topology,
+      clock: main,
+      random,
+      log: silentLog,
+      cardKeys: this.isWitness ? undefined : cardKeys,
+      port: {
+        configure: (orders, ranks) => {
+          toConsensus(() => {
+            driver.configure(new Map(orders), new Map(ranks));
           });
+        },
+        propose: (group, epoch, first, bodies) => {
+          this.#passes('before a proposal');
+          toConsensus(() => {
+            driver.propose(group, epoch, first, bodies);
+          });
+        },
+        paused: (group) => {
+          toConsensus(() => {
+            driver.paused(group);
+          });
+        },
+      },
+      onMark: () => undefined,
+      onLeader: (group) => {
+        edge?.edge.onLeader(group);
+      },
+    });
+    const edge = salvage === undefined ? undefined : this.#edge(main, groups, boot, salvage);
+    this.running = {
+      threads: { main, consensus, writer, maintenance },
+      state,
+      salvage,
+      queue,
+      shelf,
+      readers,
+      driver,
+      groups,
+      edge,
+    };
+    scheduler.trace(id, `starts for the ${boot}. time, at ${new Date(machine.wallMs()).toISOString()}`);
+    consensus.enter(() => {
+      driver.open(configGroup);
+      for (const name of readdirSync(this.disk.folder).sort()) {
+        const group = groupOfFile(name);
+        if (group !== undefined && group !== configGroup) driver.open(group);
+      }
+    });
+    bus.attach(id, (from, channel, bytes) => {
+      if (channel === 'raft' || channel === 'snapshot') {
+        consensus.enter(() => {
+          if (channel === 'raft') driver.receive(from, bytes);
+          else driver.receiveSnapshot(from, bytes);
+        });
+      } else if (edge !== undefined) {
+        main.enter(() => {
+          this.#receive(from, channel, bytes, edge.forwarder);
+        });
+      }
+    });
+    const tick = (): void => {
+      tickedMs = machine.monotonicMs();
+      edge?.edge.tick();
+      main.after(tickMs, tick);
+    };
+    const consensusTick = (): void => {
+      driver.tick();
+      consensus.after(tickMs, consensusTick);
+    };
+    const slowTick = (): void => {
+      expireHolds(groups, main.wallMs());
+      shelf.tend();
+      main.after(slowTickMs, slowTick);
+    };
+    main.after(random.below(tickMs), tick);
+    main.after(random.below(slowTickMs), slowTick);
+    consensus.after(random.below(tickMs), consensusTick);
+  }
+
+  /** Ends the process at once. Without power, what its files have not synced is gone. */
+  crash(how: string, powerFails = false): void {
+    const { running } = this;
+    if (running === undefined) return;
+    const { scheduler, bus, id, onDown, observer } = this.#options;
+    this.running = undefined;
+    for (const thread of Object.values(running.threads)) thread.stop();
+    bus.detach(id);
+    // A snapshot that is being taken in would be cleared away by closing the files; a crash leaves what there is.
+    const isTakingIn = readdirSync(this.disk.folder).some((name) => name.includes('.incoming'));
+    const left = powerFails ? this.disk.copyAfterPowerLoss() : isTakingIn ? this.disk.copy() : undefined;
+    observer.ended(id);
+    running.groups.close();
+    running.shelf.closeAll();
+    for (const reader of running.readers.values()) reader.close();
+    running.queue.close();
+    running.salvage?.close();
+    running.edge?.store.close();
+    running.state.close();
+    if (left !== undefined) this.disk.restore(left);
+    scheduler.trace(id, `is down: ${how}${powerFails ? ', and its power is gone' : ''}`);
+    onDown(how);
+  }
+
+  #foldOf(group: GroupId): Fold {
+    if (this.isWitness) return noFold;
+    return group === configGroup ? configurationFold(this.id, { nodes: this.#options.topology.nodes }) : ledgerFold;
+  }
+
+  #openReader(readers: Map<GroupId, GroupReader>, group: GroupId, path: string, applied: number): OpenedGroup {
+    const reader = new GroupReader(path, group);
+    readers.set(group, reader);
+    return {
+      path,
+      applied,
+      source: reader,
+      memberships: membershipsOf(reader, applied),
+      close: () => {
+        reader.close();
+      },
+    };
+  }
+
+  /** What the writer thread has done: where a file's last sync was, and the steps at which it can die. */
+  #noteWritten(event: WriterEvent): void {
+    const place = this.#places.get(event.group);
+    switch (event.kind) {
+      case 'written':
+        if (place === undefined) return;
+        // An append or a cut is synced with all that was written before; what is only applied is not.
+        if (event.durable.hash !== place.durable) {
+          place.durable = event.durable.hash;
+          this.disk.synced(place.path);
+          this.#passes('after the write', false);
+        } else {
+          this.#passes('after an apply is written', false);
         }
-        handedOver.push(request);
-        if (request.keepThrough !== undefined) this.#options.onEvent('truncation');
+        return;
+      case 'trimmed':
+        this.#options.observer.count('trim');
+        this.#passes('after a trim is written', false);
+        return;
+      case 'snapshot-written':
+        this.#passes('after a chunk of a snapshot is written', false);
+        return;
+      case 'installed':
+        this.#places.set(event.group, { path: event.path, durable: event.position.hash });
+        this.disk.synced(event.path);
+        return;
+      default:
+        return;
+    }
+  }
+
+  /** The writer thread, as consensus uses it: what one turn hands over travels together. */
+  #writer(queue: WriteQueue, thread: Thread): GroupWriter {
+    const { id, random, observer } = this.#options;
+    const toWriter = thread.channel(random);
+    let handedOver: (() => void)[] = [];
+    const hand = (action: () => void): void => {
+      if (handedOver.length === 0) {
+        toWriter(() => {
+          this.#passes('before the write');
+          const actions = handedOver;
+          handedOver = [];
+          for (const each of actions) each();
+        });
+      }
+      handedOver.push(action);
+    };
+    const neverAsked = (): Promise<never> => Promise.reject(new Error('files are opened by the simulation itself'));
+    return {
+      open: neverAsked,
+      reopen: neverAsked,
+      submit: (request) => {
+        if (request.keepThrough !== undefined) observer.cut(id, request.group, request.keepThrough);
+        hand(() => {
+          queue.submit(request);
+        });
         this.#passes('after an append is handed over');
       },
-      resume: (which) => {
-        toWriter(() => {
-          queue.resume(which);
+      trim: (group, through) => {
+        hand(() => {
+          queue.trim(group, through);
+        });
+      },
+      resume: (group) => {
+        hand(() => {
+          queue.resume(group);
+        });
+      },
+      finishCheckpoint: () => undefined,
+      snapshot: (request) => {
+        hand(() => {
+          queue.snapshot(request);
         });
       },
       close: () => Promise.resolve(),
     };
+  }
 
-    const outgoing = new Map<NodeId, GroupMessage[]>();
-    const send = (to: NodeId, message: GroupMessage): void => {
-      if (outgoing.size === 0) clock.soon(flush);
-      outgoing.set(to, [...(outgoing.get(to) ?? []), message]);
-    };
-    const flush = (): void => {
-      for (const [to, messages] of outgoing) {
-        for (const message of messages) bus.send(id, to, 'raft', encodeGroupMessages([message]));
-        this.#passes('between two messages');
-      }
-      outgoing.clear();
-    };
-    const replica = new Replica({
-      group,
-      self: id,
-      voters,
-      mayCampaign: this.#options.mayCampaign,
-      hardState: state.hardState(group),
-      source: reader,
-      applied: file.applied,
-      heartbeatMs,
-      electionTimeoutMs,
-      clock,
-      writer,
-      saveHardState: (hardState) => {
+  #driverState(state: NodeState): ConstructorParameters<typeof Driver>[0]['state'] {
+    const voters = votersOf(this.#options.topology);
+    return {
+      hardState: (group) => state.hardState(group),
+      saveHardState: (group, hardState) => {
         this.#passes('before the vote is synced');
         state.saveHardState(group, hardState);
         this.#passes('after the vote is synced');
       },
-      send: (to, message) => {
-        send(to, { group, message });
+      incarnation: (group) => state.incarnation(group),
+      saveIncarnation: (group, incarnation) => {
+        this.#passes('before the new incarnation is synced');
+        state.saveIncarnation(group, incarnation);
+        this.#passes('after the new incarnation is synced');
       },
-      listener: this.#listener(),
-    });
-    const owner = new GroupOwner({
-      group,
-      log: replica,
-      ledger: new SqliteLedger(reader.database),
-      configuration: () => configuration,
-      cardKeys,
-      clock,
-      random,
-      localTailEntries: 2_000,
-      localTailMs: 500,
-      stalledMs: 3_000,
-    });
-    owner.onApplied(file.applied);
+      acknowledged: (group) =>
+        voters.flatMap((id) => {
+          const known = state.acknowledgedBy(group, id);
+          return known === undefined ? [] : [{ id, ...known }];
+        }),
+      rememberAcknowledged: (memory) => {
+        state.rememberAcknowledged(memory);
+      },
+    };
+  }
+
+  #onDriverEvent(groups: Groups, event: DriverEvent): void {
+    const wasReady = groups.ownerOf(event.group)?.ready === true;
+    groups.onEvent(event);
+    const hosted = groups.hosted.get(event.group);
+    if (!wasReady && hosted?.owner?.ready === true && hosted.led !== undefined) {
+      this.#options.observer.decides(this.id, event.group, hosted.led.term);
+    }
+    if (event.kind !== 'opened' && event.kind !== 'installed') return;
+    const owner = groups.ownerOf(event.group);
+    if (owner === undefined) return;
+    const { observer, id } = this.#options;
+    const request = owner.request.bind(owner);
+    owner.request = (asked, attempt, done) => {
+      request(asked, attempt, (outcome) => {
+        observer.decided(id, event.group, groups, asked, outcome);
+        done(outcome);
+      });
+    };
+  }
+
+  #edge(main: Thread, groups: Groups, boot: number, salvage: SalvageFile): RunningEdge {
+    const { id, random, bus, sealingKey, topology, cardKeys } = this.#options;
     const forwarder = new Forwarder({
       self: id,
       sealer: new Sealer(sealingKey, random),
-      clock,
+      clock: main,
       send: (to, bytes) => {
         bus.send(id, to, 'forward', bytes);
       },
@@ -204,63 +528,55 @@ export class SwitchProcess {
       onAnswer: (_, answer) => {
         edge.onAnswer(answer);
       },
+      onClaim: (from, claim) => {
+        edge.onClaim(from, claim);
+      },
+      onSettlement: (_, settlement) => {
+        edge.onSettlement(settlement);
+      },
     });
+    const store = new EdgeFile(join(this.disk.folder, 'edge.db'), main);
     const edge = new Edge({
       self: id,
-      boot: this.#boot,
-      clock,
-      configuration: () => configuration,
-      leaderOf: () => replica.raft.leader,
-      ownerOf: () => owner,
+      boot,
+      clock: main,
+      configuration: () => groups.configuration,
+      leaderOf: (group) => groups.leaderOf(group),
+      ownerOf: (group) => groups.ownerOf(group),
       forwarder,
-      requestDeadlineMs: 1_500,
+      store: this.#edgeStore(store),
+      salvage,
+      standIn: {
+        cardKeys,
+        random,
+        ledgerOf: (group) => groups.hosted.get(group)?.ledger,
+        afterMs: 2 * topology.timings.electionTimeoutMs,
+        maximumCount: topology.limits.standInCount,
+        maximumMinor: BigInt(topology.limits.standInMinor),
+      },
+      requestDeadlineMs: topology.timings.requestDeadlineMs,
     });
-    this.running = { clock, file, reader, state, replica, owner, edge };
-    this.#options.checks().started(id, replica);
-    scheduler.trace(id, `starts: applied ${file.applied}, last ${file.last.index}, term ${replica.raft.term}`);
+    return { edge, forwarder, store };
+  }
 
-    bus.attach(id, (from, channel, bytes) => {
-      this.#do(() => {
-        this.#receive(from, channel, bytes, forwarder);
-      });
-    });
-    const tick = (): void => {
-      replica.tick();
-      edge.tick();
-      clock.after(tickMs, tick);
+  #edgeStore(store: EdgeFile): EdgeStore {
+    return {
+      submit: (changes, done) => {
+        const isDue = changes.some(({ kind }) => kind === 'due');
+        const isStandIn = changes.some(({ kind }) => kind === 'stand-in');
+        if (isDue) this.#passes('before a reversal due is synced');
+        if (isStandIn) this.#passes('before a stand-in is synced');
+        for (const change of changes) this.#options.observer.count(`edge.db: ${change.kind}`);
+        store.submit(changes, (failure) => {
+          if (isDue) this.#passes('after a reversal due is synced');
+          if (isStandIn) this.#passes('after a stand-in is synced');
+          done(failure);
+        });
+      },
+      pending: (maximum, done) => {
+        store.pending(maximum, done);
+      },
     };
-    const phaseMs = this.#options.ticksTogether ? 0 : random.below(tickMs);
-    clock.after(tickMs - (scheduler.nowMs % tickMs) + phaseMs, tick);
-  }
-
-  crash(point?: string): void {
-    const { running } = this;
-    if (running === undefined) return;
-    const { scheduler, bus, id, onCrash } = this.#options;
-    this.running = undefined;
-    running.clock.stop();
-    bus.detach(id);
-    running.reader.close();
-    running.file.close();
-    running.state.close();
-    scheduler.trace(id, `crashes ${point ?? 'at the end'}: last ${running.file.last.index}`);
-    onCrash(point);
-  }
-
-  /** Runs `action` as the process: a crash in it ends the process. */
-  act<T>(action: (running: Running) => T): T | undefined {
-    let result: T | undefined;
-    const { running } = this;
-    if (running === undefined) return undefined;
-    this.#do(() => {
-      result = action(running);
-    });
-    return result;
-  }
-
-  /** An answer is about to leave the process. */
-  answering(): void {
-    this.#passes('before the answer');
   }
 
   #do(action: () => void): void {
@@ -276,91 +592,79 @@ export class SwitchProcess {
     } finally {
       this.#doing = false;
     }
-    if (this.#crashing === undefined) return;
-    const point = this.#crashing;
+    const crashing = this.#crashing;
+    if (crashing === undefined) return;
     this.#crashing = undefined;
-    this.crash(point);
+    this.crash(crashing.how, crashing.powerFails);
   }
 
+  /** `atOnce`: nothing of the thread's present turn happens after this; else it is the last thing that the process does. */
   #passes(point: CrashPoint, atOnce = true): void {
     const armed = this.#armed;
     if (armed?.point !== point) return;
     armed.passes -= 1;
     if (armed.passes > 0) return;
     this.#armed = undefined;
-    this.#crashing = point;
+    this.#crashing = { how: `crash ${point}`, powerFails: armed.powerFails };
     if (atOnce) throw new Crash(point);
   }
 
   #receive(from: NodeId, channel: Channel, bytes: Buffer, forwarder: Forwarder): void {
-    const { running } = this;
-    if (running === undefined) return;
-    if (channel === 'forward') {
-      forwarder.receive(from, bytes);
-      return;
-    }
-    const messages = decodeGroupMessages(bytes);
-    if (messages === undefined) throw new Violation(`${this.id} cannot read what ${from} sent`);
-    for (const { message } of messages) running.replica.receive(from, message);
-  }
-
-  /** Messages between the process's two threads: in order, after a little while. */
-  #channel(clock: ProcessClock, extraMs: () => number): (action: () => void) => void {
-    let lastMs = 0;
-    return (action) => {
-      const nowMs = clock.monotonicMs();
-      lastMs = Math.max(lastMs, nowMs + 0.05 + this.#options.random.below(800) / 1000 + extraMs());
-      clock.after(lastMs - nowMs, action);
-    };
-  }
-
-  #takeStall(): number {
-    const { stallMs } = this;
-    this.stallMs = 0;
-    return stallMs;
-  }
-
-  #listener(): ReplicaListener {
-    const { id, scheduler, checks } = this.#options;
-    const now = (): Running => {
-      if (this.running === undefined) throw new Violation(`${id} works on after its crash`);
-      return this.running;
-    };
-    return {
-      onRole: (_, leading, term) => {
-        const { replica, owner } = now();
-        this.#options.onEvent(leading ? 'election' : 'deposition');
-        scheduler.trace(id, leading ? `leads term ${term}` : `leads no longer`);
-        if (leading) {
-          checks().leads(id, replica, term);
-          owner.lead(term, replica.applied, tailOf(replica));
-        } else {
-          owner.resign();
-        }
-      },
-      onProgress: (_, progress) => {
-        const { replica, owner } = now();
-        checks().progressed(id, replica, progress.commit, progress.durable);
-        scheduler.trace(id, `commit ${progress.commit} durable ${progress.durable} term ${replica.raft.term}`);
-        owner.onProgress(progress);
-      },
-      onApplied: (_, applied) => {
-        const { replica, owner } = now();
-        checks().applied(id, replica, applied);
-        owner.onApplied(applied);
-      },
-      onMark: () => undefined,
-      onFailure: (_, reason) => {
-        throw new Violation(`${id} has stopped: ${reason}`);
-      },
-    };
+    if (channel === 'forward') forwarder.receive(from, bytes);
+    else throw new Violation(`${this.id} is called by ${from}, which nobody asked for`);
   }
 }
 
-function tailOf(replica: Replica): LogEntry[] {
-  const tail: LogEntry[] = [];
-  for (let next = replica.applied + 1; next <= replica.log.last.index; next = (tail.at(-1)?.index ?? next) + 1) {
-    tail.push(...replica.log.entries(next, Number.MAX_SAFE_INTEGER));
+/** The newest membership at or below the applied index, and all later ones. */
+function membershipsOf(reader: GroupReader, applied: number): Membership[] {
+  const memberships: Membership[] = [];
+  for (let found = reader.membership(); found !== undefined; found = reader.membership(found.index - 1)) {
+    memberships.unshift({ index: found.index, voters: found.entry.voters, learners: found.entry.learners });
+    if (found.index <= applied) break;
   }
-  return tail;
+  return memberships;
 }
+
+/** The maintenance thread, as consensus uses it. */
+function snapshotReading(
+  shelf: SnapshotShelf,
+  toMaintenance: (action: () => void) => void,
+  toConsensus: (action: () => void) => void,
+): SnapshotReading {
+  return {
+    open: (group, holding, done) => {
+      toMaintenance(() => {
+        shelf.open(group, holding, (reply) => {
+          toConsensus(() => {
+            done(reply);
+          });
+        });
+      });
+    },
+    read: (snapshot, chunk, done) => {
+      toMaintenance(() => {
+        shelf.read(snapshot, chunk, (reply) => {
+          toConsensus(() => {
+            done(reply);
+          });
+        });
+      });
+    },
+    close: (snapshot) => {
+      toMaintenance(() => {
+        shelf.close(snapshot);
+      });
+    },
+  };
+}
+
+/** As the node does (cli/node/node.ts). */
+function expireHolds(groups: Groups, at: number): void {
+  for (const { owner } of groups.hosted.values()) {
+    if (owner?.ready !== true) continue;
+    const holds = owner.ledger.holdsDue(at, 500).map((row) => row.index);
+    if (holds.length > 0) owner.append({ kind: 'expiry', at, holds });
+  }
+}
+
+const silentLog = createLogger({ process: 'simulation', level: 'silent' });

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 
-import type { Clock, Timer } from '../../base/clock.ts';
-
 interface Scheduled {
   readonly atMs: number;
   readonly order: number;
   readonly action: () => void;
 }
+
+/** Lines of the trace that are kept for a report; with a `print` every line is given to it. */
+const keptLines = 4_000;
 
 /**
  * The one order in which everything of a simulation happens: by simulated time, then by when it was asked for. The
@@ -17,8 +18,14 @@ export class Scheduler {
   #order = 0;
   readonly #heap: Scheduled[] = [];
   readonly #hash = createHash('sha256');
-  readonly #tail: string[] = [];
+  readonly #print: ((line: string) => void) | undefined;
+  #tail: string[] = [];
+  #unhashed = '';
   #lines = 0;
+
+  constructor(print?: (line: string) => void) {
+    this.#print = print;
+  }
 
   get nowMs(): number {
     return this.#nowMs;
@@ -38,34 +45,43 @@ export class Scheduler {
     heap[at] = event;
   }
 
-  /** Runs events for `durationMs`, or until `done` says so. */
+  /** Runs events for `durationMs`, or until `done` says so; `done` is asked before each event. */
   run(durationMs: number, done: () => boolean = () => false): void {
     const untilMs = this.#nowMs + durationMs;
     for (;;) {
       const next = this.#heap[0];
-      if (next === undefined || next.atMs > untilMs || done()) break;
+      if (done()) return;
+      if (next === undefined || next.atMs > untilMs) break;
       this.#removeFirst();
       this.#nowMs = next.atMs;
       next.action();
     }
-    if (!done()) this.#nowMs = untilMs;
+    this.#nowMs = untilMs;
   }
 
   trace(who: string, what: string): void {
     const line = `${this.#nowMs.toFixed(3).padStart(10)} ${who.padEnd(8)} ${what}`;
-    this.#hash.update(line);
     this.#lines += 1;
+    this.#unhashed += line;
+    if (this.#unhashed.length > 8_192) this.#flush();
     this.#tail.push(line);
-    if (this.#tail.length > 2000) this.#tail.splice(0, 1000);
+    if (this.#tail.length > 2 * keptLines) this.#tail = this.#tail.slice(-keptLines);
+    this.#print?.(line);
   }
 
   /** The last lines of the trace, and how many there were. */
-  traceTail(lines = 120): string {
+  traceTail(lines: number): string {
     return `${this.#lines} lines, the last:\n${this.#tail.slice(-lines).join('\n')}`;
   }
 
   traceHash(): string {
+    this.#flush();
     return this.#hash.copy().digest('hex');
+  }
+
+  #flush(): void {
+    this.#hash.update(this.#unhashed);
+    this.#unhashed = '';
   }
 
   #removeFirst(): void {
@@ -86,45 +102,4 @@ export class Scheduler {
 
 function isBefore(one: Scheduled, other: Scheduled): boolean {
   return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order);
-}
-
-/** The clock of one process from start to crash: what it has asked for dies with it. */
-export class ProcessClock implements Clock {
-  readonly #scheduler: Scheduler;
-  readonly #run: (action: () => void) => void;
-  #stopped = false;
-
-  /** `run` calls each action, and sees what it throws. */
-  constructor(scheduler: Scheduler, run: (action: () => void) => void) {
-    this.#scheduler = scheduler;
-    this.#run = run;
-  }
-
-  stop(): void {
-    this.#stopped = true;
-  }
-
-  wallMs(): number {
-    return Date.UTC(2026, 2, 1, 12) + Math.floor(this.#scheduler.nowMs);
-  }
-
-  monotonicMs(): number {
-    return this.#scheduler.nowMs;
-  }
-
-  after(delayMs: number, action: () => void): Timer {
-    let cancelled = false;
-    this.#scheduler.after(delayMs, () => {
-      if (!cancelled && !this.#stopped) this.#run(action);
-    });
-    return {
-      cancel: () => {
-        cancelled = true;
-      },
-    };
-  }
-
-  soon(action: () => void): void {
-    this.after(0, action);
-  }
 }

@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, test, type TestContext } from 'node:test';
+
+import Database from 'better-sqlite3';
+
+import { groupId } from '../base/identifiers.ts';
+import { ManualClock } from '../base/manual-clock.ts';
+import { EdgeFile, type EdgeChange, type EdgePending, type ReversalDue, type StandIn } from './edge-store.ts';
+import type { DecisionEntry } from './entry.ts';
+import { temporaryFolder } from './testing.ts';
+
+const group = groupId('a');
+
+const due = (number: number): ReversalDue => ({
+  attempt: `n1.4.${number}`,
+  key: `link-1|123456|TERM0001|00000${number}|0301120000|0100`,
+  group,
+  at: 1_772_366_400_000,
+});
+
+const standIn = (sequence: number): StandIn => ({
+  sequence,
+  group,
+  currency: '840',
+  decision: { kind: 'decision', attempt: `n1.4.9${sequence}`, hold: '5000' } as DecisionEntry,
+});
+
+/** An edge's file, and what was called back. */
+class Bench {
+  readonly clock = new ManualClock();
+  readonly path: string;
+  file: EdgeFile;
+  readonly done: string[] = [];
+
+  constructor(context: TestContext) {
+    this.path = join(temporaryFolder(context), 'edge.db');
+    this.file = new EdgeFile(this.path, this.clock);
+    context.after(() => {
+      this.file.close();
+    });
+  }
+
+  submit(name: string, ...changes: EdgeChange[]): void {
+    this.file.submit(changes, (failure) => this.done.push(failure === undefined ? name : `${name} ${failure.code}`));
+  }
+
+  /** Ends the process without closing, and starts it again. */
+  restart(): void {
+    this.file = new EdgeFile(this.path, this.clock);
+  }
+
+  pending(maximumDues = 99): EdgePending | undefined {
+    let found: EdgePending | undefined;
+    this.file.pending(maximumDues, (pending) => (found = pending));
+    return found;
+  }
+}
+
+describe("an edge's file", () => {
+  test('has on disk what it has called back for, and nothing before', (context) => {
+    const bench = new Bench(context);
+    bench.submit('one', { kind: 'due', due: due(1) });
+    assert.deepEqual([bench.done, bench.pending()?.dues], [[], []]);
+    bench.clock.runSoon();
+    assert.deepEqual(bench.done, ['one']);
+    bench.restart();
+    assert.deepEqual(bench.pending(), { dues: [due(1)], standIns: [], lastSequence: 0 });
+  });
+  test('writes what gathers in one turn together, and calls back in order', (context) => {
+    const bench = new Bench(context);
+    for (const number of [1, 2, 3]) bench.submit(String(number), { kind: 'due', due: due(number) });
+    bench.submit('stand-in', { kind: 'stand-in', standIn: standIn(1) });
+    bench.clock.runSoon();
+    assert.deepEqual(bench.done, ['1', '2', '3', 'stand-in']);
+    assert.deepEqual(bench.pending(2)?.dues, [due(1), due(2)], 'the oldest ones');
+    assert.deepEqual(bench.pending()?.standIns, [standIn(1)]);
+  });
+  test('forgets what is settled, and never gives a number of a stand-in again', (context) => {
+    const bench = new Bench(context);
+    bench.submit('x', { kind: 'due', due: due(1) }, { kind: 'stand-in', standIn: standIn(7) });
+    bench.submit(
+      'y',
+      { kind: 'settled', of: 'due', attempt: due(1).attempt },
+      { kind: 'settled', of: 'stand-in', attempt: standIn(7).decision.attempt },
+      { kind: 'settled', of: 'due', attempt: 'nobody' },
+    );
+    bench.clock.runSoon();
+    bench.restart();
+    assert.deepEqual(bench.pending(), { dues: [], standIns: [], lastSequence: 7 });
+  });
+  test('takes the same due twice for one', (context) => {
+    const bench = new Bench(context);
+    bench.submit('x', { kind: 'due', due: due(1) });
+    bench.submit('y', { kind: 'due', due: due(1) });
+    bench.clock.runSoon();
+    assert.deepEqual([bench.done, bench.pending()?.dues.length], [['x', 'y'], 1]);
+  });
+  test('withdraws a stand-in and notes its due in one step, or does neither', (context) => {
+    const bench = new Bench(context);
+    bench.submit('x', { kind: 'stand-in', standIn: standIn(1) });
+    bench.clock.runSoon();
+    bench.submit(
+      'y',
+      { kind: 'settled', of: 'stand-in', attempt: standIn(1).decision.attempt },
+      { kind: 'due', due: due(1) },
+      // Its number is taken: the transaction fails.
+      { kind: 'stand-in', standIn: standIn(1) },
+      { kind: 'stand-in', standIn: standIn(1) },
+    );
+    bench.clock.runSoon();
+    assert.deepEqual(bench.done, ['x', 'y STORE_UNREADABLE']);
+    assert.deepEqual(bench.pending(), { dues: [], standIns: [standIn(1)], lastSequence: 1 });
+  });
+  test('waits a while for a shell that has it locked, without stopping its thread', (context) => {
+    const bench = new Bench(context);
+    const shell = new Database(bench.path);
+    shell.exec('BEGIN IMMEDIATE');
+    bench.submit('one', { kind: 'due', due: due(1) });
+    bench.clock.runSoon();
+    bench.submit('two', { kind: 'due', due: due(2) });
+    bench.clock.advance(20);
+    assert.deepEqual(bench.done, []);
+    shell.exec('ROLLBACK');
+    bench.clock.advance(5);
+    assert.deepEqual(bench.done, ['one', 'two']);
+    shell.exec('BEGIN IMMEDIATE');
+    bench.submit('three', { kind: 'due', due: due(3) });
+    bench.clock.advance(1_000);
+    assert.deepEqual(bench.done, ['one', 'two', 'three STORE_UNREADABLE'], 'but not for ever');
+    shell.close();
+    bench.submit('four', { kind: 'due', due: due(4) });
+    bench.clock.runSoon();
+    assert.deepEqual(bench.pending()?.dues, [due(1), due(2), due(4)]);
+  });
+  test('writes what was submitted before it closes', (context) => {
+    const bench = new Bench(context);
+    bench.submit('one', { kind: 'due', due: due(1) });
+    bench.file.close();
+    assert.deepEqual(bench.done, ['one']);
+    bench.restart();
+    assert.deepEqual(bench.pending()?.dues, [due(1)]);
+  });
+  test('that is none is refused with its path', (context) => {
+    const folder = temporaryFolder(context);
+    assert.throws(() => new EdgeFile(folder, new ManualClock()), { code: 'STORE_UNREADABLE' });
+  });
+});

@@ -1,0 +1,204 @@
+import Database from 'better-sqlite3';
+
+import type { Clock } from '../base/clock.ts';
+import { describeError, SwitchError } from '../base/errors.ts';
+import type { GroupId } from '../base/identifiers.ts';
+import type { DecisionEntry } from './entry.ts';
+
+/**
+ * A request that an edge has brought to its owner and answered 91: whatever the owner decides, or has decided, was not
+ * delivered (R5). It names the request by attempt and duplicate key, and so holds no card data.
+ */
+export interface ReversalDue {
+  readonly attempt: string;
+  readonly key: string;
+  readonly group: GroupId;
+  /** Wall clock of the edge when time was up. */
+  readonly at: number;
+}
+
+/** An approval that this edge gave by itself; `decision` has its attempt and time. */
+export interface StandIn {
+  /** Counts this edge's own approvals, for people; what names one for good is its attempt. */
+  readonly sequence: number;
+  readonly group: GroupId;
+  /** The card's, in which `decision` holds or posts. */
+  readonly currency: string;
+  readonly decision: DecisionEntry;
+}
+
+export type EdgeChange =
+  | { readonly kind: 'due'; readonly due: ReversalDue }
+  | { readonly kind: 'stand-in'; readonly standIn: StandIn }
+  /** An entry about it has committed, or it never took effect. */
+  | { readonly kind: 'settled'; readonly of: 'due' | 'stand-in'; readonly attempt: string };
+
+export interface EdgePending {
+  /** The oldest ones, in order. */
+  readonly dues: readonly ReversalDue[];
+  /** All of them: the limits of a node and of its ranges keep them few. */
+  readonly standIns: readonly StandIn[];
+  readonly lastSequence: number;
+}
+
+/**
+ * What an edge must not forget. Both calls may be carried out by another thread; each `done` is called once.
+ */
+export interface EdgeStore {
+  /** All or nothing; on disk when `done` is called without a failure. */
+  submit(changes: readonly EdgeChange[], done: (failure: SwitchError | undefined) => void): void;
+  /** What was synced and is not settled; undefined when the file cannot be read. */
+  pending(maximumDues: number, done: (pending: EdgePending | undefined) => void): void;
+}
+
+const schema = `
+  CREATE TABLE IF NOT EXISTS reversal_due (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    attempt TEXT NOT NULL UNIQUE,
+    request_key TEXT NOT NULL,
+    group_id TEXT NOT NULL,
+    at_ms INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS stand_in (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    attempt TEXT NOT NULL UNIQUE,
+    group_id TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    decision TEXT NOT NULL
+  ) STRICT;
+`;
+
+/** A shell's lock on the file is waited for so often, and so long each time, without holding up the thread. */
+const busyRetries = 40;
+const busyRetryMs = 5;
+
+/**
+ * edge.db. What gathers in one turn of the event loop is one transaction with one sync: at an outage hundreds of
+ * requests run out of time together.
+ */
+export class EdgeFile implements EdgeStore {
+  readonly #clock: Clock;
+  readonly #database: Database.Database;
+  readonly #write: (changes: readonly EdgeChange[]) => void;
+  #waiting: { readonly changes: readonly EdgeChange[]; readonly done: (failure: SwitchError | undefined) => void }[] =
+    [];
+  #scheduled = false;
+  #closed = false;
+
+  /** Opens or creates the file. Throws STORE_UNREADABLE. */
+  constructor(path: string, clock: Clock) {
+    this.#clock = clock;
+    let database: Database.Database | undefined;
+    try {
+      database = new Database(path, { timeout: 0 });
+      database.pragma('journal_mode = WAL');
+      database.pragma('synchronous = FULL');
+      database.exec(schema);
+      this.#database = database;
+      this.#write = prepareWrite(database);
+    } catch (error) {
+      database?.close();
+      throw new SwitchError('STORE_UNREADABLE', `cannot open ${path}: ${describeError(error)}`, { cause: error });
+    }
+  }
+
+  submit(changes: readonly EdgeChange[], done: (failure: SwitchError | undefined) => void): void {
+    this.#waiting.push({ changes, done });
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#clock.soon(() => {
+      this.#flush(busyRetries);
+    });
+  }
+
+  pending(maximumDues: number, done: (pending: EdgePending | undefined) => void): void {
+    let pending: EdgePending | undefined;
+    try {
+      pending = readPending(this.#database, maximumDues);
+    } catch {
+      pending = undefined;
+    }
+    done(pending);
+  }
+
+  /** What was submitted and not yet written is written first. */
+  close(): void {
+    if (this.#closed) return;
+    this.#flush(0);
+    this.#closed = true;
+    this.#database.close();
+  }
+
+  #flush(retries: number): void {
+    if (this.#closed) return;
+    const waiting = this.#waiting;
+    const changes = waiting.flatMap((each) => each.changes);
+    let failure: SwitchError | undefined;
+    try {
+      if (changes.length > 0) this.#write(changes);
+    } catch (error) {
+      if (isBusy(error) && retries > 0) {
+        this.#clock.after(busyRetryMs, () => {
+          this.#flush(retries - 1);
+        });
+        return;
+      }
+      failure = new SwitchError('STORE_UNREADABLE', `cannot write edge.db: ${describeError(error)}`, { cause: error });
+    }
+    this.#scheduled = false;
+    this.#waiting = [];
+    for (const { done } of waiting) done(failure);
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('SQLITE_BUSY');
+}
+
+function prepareWrite(database: Database.Database): (changes: readonly EdgeChange[]) => void {
+  const insertDue = database.prepare(
+    'INSERT OR IGNORE INTO reversal_due (attempt, request_key, group_id, at_ms) VALUES (?, ?, ?, ?)',
+  );
+  const insertStandIn = database.prepare('INSERT INTO stand_in VALUES (?, ?, ?, ?, ?)');
+  const deleteFrom = {
+    due: database.prepare('DELETE FROM reversal_due WHERE attempt = ?'),
+    'stand-in': database.prepare('DELETE FROM stand_in WHERE attempt = ?'),
+  };
+  const transaction = database.transaction((changes: readonly EdgeChange[]) => {
+    for (const change of changes) {
+      switch (change.kind) {
+        case 'due': {
+          const { attempt, key, group, at } = change.due;
+          insertDue.run(attempt, key, group, at);
+          break;
+        }
+        case 'stand-in': {
+          const { sequence, group, currency, decision } = change.standIn;
+          insertStandIn.run(sequence, decision.attempt, group, currency, JSON.stringify(decision));
+          break;
+        }
+        case 'settled':
+          deleteFrom[change.of].run(change.attempt);
+      }
+    }
+  });
+  return (changes) => {
+    transaction.immediate(changes);
+  };
+}
+
+function readPending(database: Database.Database, maximumDues: number): EdgePending {
+  const dues = database
+    .prepare<[number], ReversalDue>(
+      'SELECT attempt, request_key AS "key", group_id AS "group", at_ms AS at FROM reversal_due ORDER BY number LIMIT ?',
+    )
+    .all(maximumDues);
+  const standIns = database
+    .prepare<[], { sequence: number; group: GroupId; currency: string; decision: string }>(
+      'SELECT sequence, group_id AS "group", currency, decision FROM stand_in ORDER BY sequence',
+    )
+    .all()
+    .map((row) => ({ ...row, decision: JSON.parse(row.decision) as DecisionEntry }));
+  const last = database.prepare<[], { seq: number }>("SELECT seq FROM sqlite_sequence WHERE name = 'stand_in'").get();
+  return { dues, standIns, lastSequence: last?.seq ?? 0 };
+}

@@ -1,0 +1,272 @@
+import type { Clock } from '../base/clock.ts';
+import type { SwitchError } from '../base/errors.ts';
+import type { GroupId, NodeId } from '../base/identifiers.ts';
+import type { EdgeChange, EdgeStore, ReversalDue, StandIn } from '../store/edge-store.ts';
+import type { SalvagedEntry, SalvageOutcome } from '../store/salvage.ts';
+import { claimId, type Claim, type ClaimOutcome } from './claims.ts';
+import type { Settlement } from './forward.ts';
+import type { GroupOwner } from './owner.ts';
+
+/** What this node's logs lost: store/salvage.ts. */
+export interface SalvageSource {
+  groups(): readonly GroupId[];
+  pending(group: GroupId, limit: number): readonly SalvagedEntry[];
+  resolve(group: GroupId, term: number, index: number, outcome: SalvageOutcome): boolean;
+}
+
+export interface ClaimDeskOptions {
+  readonly self: NodeId;
+  readonly clock: Clock;
+  readonly store: EdgeStore;
+  readonly salvage: SalvageSource | undefined;
+  readonly leaderOf: (group: GroupId) => NodeId | undefined;
+  readonly ownerOf: (group: GroupId) => GroupOwner | undefined;
+  readonly sendClaim: (to: NodeId, claim: Claim) => void;
+}
+
+/** The claims of one group, the oldest first. */
+interface Queue {
+  readonly claims: Map<string, Claim>;
+  /** Brought last and not settled yet. */
+  readonly brought: Set<string>;
+  nextMs: number;
+  backOffMs: number;
+}
+
+/** Brought together; the next ones follow when these are settled. */
+const batch = 64;
+const leastBackOffMs = 200;
+const mostBackOffMs = 5_000;
+/** Reversals due in memory; more than these wait in the store. */
+const keptDues = 50_000;
+/** How often it is looked for what logs have lost, and a store that could not be read is tried again. */
+const pollMs = 1_000;
+
+/**
+ * Keeps what this node has to bring to owners, and brings it to each group's present owner until that says that an
+ * entry about it has committed. Every claim is on disk before it counts as made, and so survives this process.
+ *
+ * Always the first ones of a group are brought, so that claims are entered in their order: what arrives out of order
+ * has been preceded by nothing but settled ones.
+ */
+export class ClaimDesk {
+  readonly #options: ClaimDeskOptions;
+  readonly #queues = new Map<GroupId, Queue>();
+  readonly #standIns = new Map<string, StandIn>();
+  /** Attempts of those that were answered, by duplicate key. */
+  readonly #answered = new Map<string, string>();
+  #dues = 0;
+  #unsynced = 0;
+  /** The store has dues that memory does not. */
+  #more = false;
+  #reading = false;
+  #loaded = false;
+  #readAgainMs = 0;
+  #salvagePolledMs = Number.NEGATIVE_INFINITY;
+  #sequence = 0;
+
+  constructor(options: ClaimDeskOptions) {
+    this.#options = options;
+    this.#read();
+  }
+
+  /** Reversals due that no owner has confirmed yet; those in memory. */
+  get dues(): number {
+    return this.#dues;
+  }
+
+  /** Of those, and of earlier ones, how many could not be written to disk. */
+  get unsynced(): number {
+    return this.#unsynced;
+  }
+
+  /** This edge's own approvals that no owner has entered yet, those that are being synced included. */
+  get standIns(): readonly StandIn[] {
+    return [...this.#standIns.values()];
+  }
+
+  get hasStandIns(): boolean {
+    return this.#standIns.size > 0;
+  }
+
+  /** The one that was given for a request with this duplicate key and answered. */
+  standInOf(key: string): StandIn | undefined {
+    const attempt = this.#answered.get(key);
+    return attempt === undefined ? undefined : this.#standIns.get(attempt);
+  }
+
+  /** `done` is called when the due is on disk, or when it cannot be written: it is brought to the owner all the same. */
+  due(due: ReversalDue, done: () => void): void {
+    this.#write([{ kind: 'due', due }], (failure) => {
+      if (failure !== undefined) this.#unsynced += 1;
+      this.#addDue(due);
+      done();
+    });
+  }
+
+  /**
+   * Takes an approval of this edge's own; `done` is called when it is on disk or cannot be written. It counts in
+   * `standIns` from now on, and has then to be answered and `offer`ed, or else withdrawn. False: nothing can be taken,
+   * because it is not known yet what was given before.
+   */
+  approve(approval: Omit<StandIn, 'sequence'>, done: (failure: SwitchError | undefined) => void): boolean {
+    if (!this.#loaded) return false;
+    this.#sequence += 1;
+    const standIn = { ...approval, sequence: this.#sequence };
+    const { attempt } = approval.decision;
+    this.#standIns.set(attempt, standIn);
+    this.#write([{ kind: 'stand-in', standIn }], (failure) => {
+      if (failure !== undefined) this.#standIns.delete(attempt);
+      done(failure);
+    });
+    return true;
+  }
+
+  /** It is about to be answered: from here on it is brought to the owner until that has entered it. */
+  offer(attempt: string): void {
+    const standIn = this.#standIns.get(attempt);
+    if (standIn !== undefined) this.#addStandIn(standIn);
+  }
+
+  /** It was not answered. In one step with what is due instead; `done` as for `due`. */
+  withdraw(attempt: string, due: ReversalDue | undefined, done: () => void): void {
+    this.#standIns.delete(attempt);
+    const changes: EdgeChange[] = [{ kind: 'settled', of: 'stand-in', attempt }];
+    if (due !== undefined) changes.push({ kind: 'due', due });
+    this.#write(changes, (failure) => {
+      if (failure !== undefined) this.#unsynced += 1;
+      if (due !== undefined) this.#addDue(due);
+      done();
+    });
+  }
+
+  tick(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs - this.#salvagePolledMs >= pollMs) {
+      this.#salvagePolledMs = nowMs;
+      for (const group of this.#options.salvage?.groups() ?? []) this.#topUp(group);
+    }
+    if (this.#more && this.#dues < keptDues / 2 && nowMs >= this.#readAgainMs) this.#read();
+    for (const [group, queue] of this.#queues) if (nowMs >= queue.nextMs) this.#bring(group, queue, nowMs);
+  }
+
+  /** The group has another owner, or has one again. */
+  onLeader(group: GroupId): void {
+    const queue = this.#queues.get(group);
+    if (queue === undefined) return;
+    queue.backOffMs = leastBackOffMs;
+    this.#bring(group, queue, this.#options.clock.monotonicMs());
+  }
+
+  onSettled({ group, id, outcome }: Settlement): void {
+    const queue = this.#queues.get(group);
+    const claim = queue?.claims.get(id);
+    if (queue === undefined || claim === undefined || !this.#forget(claim, outcome)) return;
+    queue.claims.delete(id);
+    queue.brought.delete(id);
+    queue.backOffMs = leastBackOffMs;
+    if (queue.brought.size === 0) queue.nextMs = 0;
+    if (queue.claims.size === 0) {
+      this.#queues.delete(group);
+      if (claim.kind === 'salvaged') this.#topUp(group);
+    }
+  }
+
+  /** False when it could not be noted: the owner will say it again. */
+  #forget(claim: Claim, outcome: ClaimOutcome): boolean {
+    switch (claim.kind) {
+      case 'undelivered':
+        this.#dues -= 1;
+        this.#write([{ kind: 'settled', of: 'due', attempt: claim.attempt }], () => undefined);
+        return true;
+      case 'stand-in': {
+        const { attempt, request } = claim.decision;
+        this.#standIns.delete(attempt);
+        this.#answered.delete(request.key);
+        this.#write([{ kind: 'settled', of: 'stand-in', attempt }], () => undefined);
+        return true;
+      }
+      case 'salvaged': {
+        const { group, term, index } = claim;
+        const { salvage } = this.#options;
+        const known = outcome === 'adopted' || outcome === 'voided' || outcome === 'kept';
+        return known && salvage?.resolve(group, term, index, outcome) === true;
+      }
+    }
+  }
+
+  #write(changes: readonly EdgeChange[], done: (failure: SwitchError | undefined) => void): void {
+    this.#options.store.submit(changes, done);
+  }
+
+  #read(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    this.#options.store.pending(keptDues, (pending) => {
+      this.#reading = false;
+      this.#more = pending === undefined;
+      if (pending === undefined) {
+        this.#readAgainMs = this.#options.clock.monotonicMs() + pollMs;
+        return;
+      }
+      for (const due of pending.dues) this.#addDue(due);
+      this.#more ||= pending.dues.length === keptDues;
+      // Once: later on memory knows better which of them were answered.
+      if (!this.#loaded) for (const standIn of pending.standIns) this.#addStandIn(standIn);
+      this.#sequence = Math.max(this.#sequence, pending.lastSequence);
+      this.#loaded = true;
+    });
+  }
+
+  #addDue({ attempt, key, group }: ReversalDue): void {
+    if (this.#dues >= keptDues) this.#more = true;
+    else if (this.#add({ kind: 'undelivered', group, attempt, key })) this.#dues += 1;
+  }
+
+  #addStandIn(standIn: StandIn): void {
+    const { sequence, group, decision } = standIn;
+    this.#standIns.set(decision.attempt, standIn);
+    this.#answered.set(decision.request.key, decision.attempt);
+    this.#add({ kind: 'stand-in', group, sequence, decision });
+  }
+
+  #add(claim: Claim): boolean {
+    const id = claimId(claim);
+    let queue = this.#queues.get(claim.group);
+    if (queue === undefined) {
+      queue = { claims: new Map(), brought: new Set(), nextMs: 0, backOffMs: leastBackOffMs };
+      this.#queues.set(claim.group, queue);
+    }
+    if (queue.claims.has(id)) return false;
+    queue.claims.set(id, claim);
+    if (queue.brought.size === 0) queue.nextMs = 0;
+    return true;
+  }
+
+  #topUp(group: GroupId): void {
+    for (const entry of this.#options.salvage?.pending(group, batch) ?? []) this.#add({ kind: 'salvaged', ...entry });
+  }
+
+  #bring(group: GroupId, queue: Queue, nowMs: number): void {
+    const { self, leaderOf, ownerOf, sendClaim } = this.#options;
+    const leader = leaderOf(group);
+    queue.nextMs = nowMs + queue.backOffMs;
+    if (leader === undefined) return;
+    queue.backOffMs = Math.min(2 * queue.backOffMs, mostBackOffMs);
+    // At this node an owner may settle one at once: the queue changes under the loop.
+    const claims: (readonly [string, Claim])[] = [];
+    for (const each of queue.claims) {
+      if (claims.length === batch) break;
+      claims.push(each);
+      queue.brought.add(each[0]);
+    }
+    for (const [id, claim] of claims) {
+      if (leader !== self) sendClaim(leader, claim);
+      else {
+        ownerOf(group)?.claim(claim, self, (outcome) => {
+          this.onSettled({ group, id, outcome });
+        });
+      }
+    }
+  }
+}

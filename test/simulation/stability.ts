@@ -1,0 +1,94 @@
+import type { GroupId, NodeId } from '../../base/identifiers.ts';
+import { Violation } from './violation.ts';
+
+/** What an observer sees of a cluster at one moment. */
+export interface Situation {
+  readonly nowMs: number;
+  /** Messages are neither lost nor late now. */
+  readonly isCalm: boolean;
+  /** Processes that run, with no thread that stands or has stood lately. */
+  readonly sound: ReadonlySet<NodeId>;
+  /** Of two processes, whether messages get from the one to the other and back. */
+  readonly areConnected: (one: NodeId, other: NodeId) => boolean;
+  readonly leaders: readonly {
+    readonly id: NodeId;
+    readonly group: GroupId;
+    readonly term: number;
+    readonly voters: readonly NodeId[];
+  }[];
+}
+
+/** How long everything around a leader has been well before its loss of leadership is a finding. */
+const wellForMs = 1_500;
+/** A hand-over explains a change of leader for so long after it began. */
+const handOverMs = 3_000;
+
+interface Leadership {
+  readonly term: number;
+  /** Since when nothing has been wrong around the leader; undefined: something is. */
+  wellSinceMs: number | undefined;
+  /** Since when it has had no way to a majority; undefined: it has one. */
+  cutOffSinceMs: number | undefined;
+}
+
+/**
+ * Leadership is neither lost without a reason nor kept without a majority (R6): a leader that has been connected to a
+ * sound majority is not deposed by one that was cut off and comes back (PreVote), and one that has had no majority leads
+ * no longer after an election timeout (CheckQuorum).
+ */
+export class Stability {
+  readonly #cutOffLimitMs: number;
+  readonly #leaderships = new Map<string, Leadership>();
+  readonly #handOvers = new Map<string, number>();
+
+  /** `cutOffLimitMs`: how long a leader may take to notice that it has no majority. */
+  constructor(cutOffLimitMs: number) {
+    this.#cutOffLimitMs = cutOffLimitMs;
+  }
+
+  /** Call every few tens of milliseconds. */
+  sample(situation: Situation): void {
+    const { nowMs, leaders } = situation;
+    const present = new Set<string>();
+    for (const { id, group, term, voters } of leaders) {
+      const key = `${id} ${group}`;
+      present.add(key);
+      let leadership = this.#leaderships.get(key);
+      if (leadership?.term !== term) {
+        leadership = { term, wellSinceMs: undefined, cutOffSinceMs: undefined };
+        this.#leaderships.set(key, leadership);
+      }
+      const majority = Math.floor(voters.length / 2) + 1;
+      const connected = voters.filter((voter) => voter === id || situation.areConnected(id, voter));
+      const sound = connected.filter((voter) => situation.sound.has(voter));
+      const isWell = situation.isCalm && situation.sound.has(id) && sound.length >= majority;
+      leadership.wellSinceMs = isWell ? (leadership.wellSinceMs ?? nowMs) : undefined;
+      const isCutOff = connected.length < majority && situation.sound.has(id);
+      leadership.cutOffSinceMs = isCutOff ? (leadership.cutOffSinceMs ?? nowMs) : undefined;
+      if (leadership.cutOffSinceMs !== undefined && nowMs - leadership.cutOffSinceMs > this.#cutOffLimitMs) {
+        throw new Violation(`${id} still leads ${group}, and has had no majority for ${this.#cutOffLimitMs} ms`);
+      }
+    }
+    for (const key of this.#leaderships.keys()) if (!present.has(key)) this.#leaderships.delete(key);
+  }
+
+  /** The leader has begun to hand the group over, or has given it up on purpose. */
+  handsOver(id: NodeId, group: GroupId, nowMs: number): void {
+    this.#handOvers.set(`${id} ${group}`, nowMs);
+  }
+
+  /** A process that runs leads no longer. */
+  deposed(id: NodeId, group: GroupId, nowMs: number): void {
+    const key = `${id} ${group}`;
+    const leadership = this.#leaderships.get(key);
+    this.#leaderships.delete(key);
+    const handedOver = nowMs - (this.#handOvers.get(key) ?? Number.NEGATIVE_INFINITY) < handOverMs;
+    if (leadership?.wellSinceMs === undefined || handedOver) return;
+    const wellMs = nowMs - leadership.wellSinceMs;
+    if (wellMs >= wellForMs) {
+      throw new Violation(
+        `${id} was deposed as leader of ${group} in term ${leadership.term}: all had been well for ${wellMs.toFixed(0)} ms`,
+      );
+    }
+  }
+}

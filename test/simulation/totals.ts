@@ -1,0 +1,62 @@
+import { faultKinds } from './faults.ts';
+import { crashPoints } from './process.ts';
+import type { RunResult } from './run-seed.ts';
+
+/** What a run has to have at least, whatever its seed. */
+const leastSimulatedMs = 60_000;
+const leastRequests = 500;
+const leastFaults = 5;
+
+/** What must have happened at least once over the seeds, or the simulation does not try what it claims to. */
+export const mustHappen: readonly string[] = [
+  'election',
+  'deposition',
+  'truncation',
+  'fold compared',
+  ...faultKinds,
+  ...crashPoints.map((point) => `crash ${point}`),
+];
+
+/** What many runs come to together. */
+export class Totals {
+  seeds = 0;
+  committed = 0;
+  readonly events = new Map<string, number>();
+  readonly counts = new Map<string, number>();
+  /** Runs that were too short, too calm or too quiet: seed and why. */
+  readonly slight: string[] = [];
+
+  add({ seed, simulatedMs, committed, events, counts, violation }: RunResult): void {
+    this.seeds += 1;
+    this.committed += committed;
+    for (const [name, count] of Object.entries(events)) this.events.set(name, (this.events.get(name) ?? 0) + count);
+    for (const [name, count] of Object.entries(counts)) this.counts.set(name, (this.counts.get(name) ?? 0) + count);
+    if (violation !== undefined) return;
+    const faults = faultKinds.reduce((sum, kind) => sum + (events[kind] ?? 0), 0);
+    const requests = counts['requests'] ?? 0;
+    if (simulatedMs < leastSimulatedMs) this.slight.push(`seed ${seed}: ${simulatedMs} simulated ms`);
+    if (requests < leastRequests) this.slight.push(`seed ${seed}: ${requests} requests`);
+    if (faults < leastFaults) this.slight.push(`seed ${seed}: ${faults} faults`);
+  }
+
+  /** What ought to have happened and never did. */
+  get missing(): readonly string[] {
+    return mustHappen.filter((name) => !this.events.has(name));
+  }
+
+  /** Lines for a person: how often each thing happened. */
+  describe(): string {
+    const table = (counts: ReadonlyMap<string, number>): string =>
+      [...counts]
+        .sort(([one], [other]) => (one < other ? -1 : 1))
+        .map(([name, count]) => `  ${String(count).padStart(10)}  ${name}`)
+        .join('\n');
+    return [
+      `${this.seeds} seeds, ${this.committed} committed entries`,
+      'What acquirers sent and got:',
+      table(this.counts),
+      'What happened:',
+      table(this.events),
+    ].join('\n');
+  }
+}

@@ -1,0 +1,2 @@
+/** A promise was broken: the simulation's finding. */
+export class Violation extends Error {}
