@@ -1,3 +1,6 @@
+/*
+ * Over 500 lines because it is the composition root: who needs whom can only be seen in one place.
+ */
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 

@@ -1,3 +1,6 @@
+/*
+ * Over 500 lines because one process is all its threads, and what may happen between any two of their steps.
+ */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
