@@ -14,7 +14,7 @@ const group = groupId('a');
 
 const due = (number: number): ReversalDue => ({
   attempt: `n1.4.${number}`,
-  key: `link-1|123456|TERM0001|00000${number}|0301120000|0100`,
+  key: `0301120000|00000${number}|link-1|123456|TERM0001|0100`,
   group,
   at: 1_772_366_400_000,
 });

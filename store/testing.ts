@@ -26,7 +26,7 @@ export function sampleLog(group: GroupId, decisions: number, cards = 50): LogEnt
   const at = 1_760_000_000_000;
   const hex = (length: number): string => random.bytes(length).toString('hex');
   const request = (index: number, mtiClass: '0100' | '0400') => ({
-    key: `link1|40000000001|TERM0001|${String(index).padStart(6, '0')}|1009085320|${mtiClass}|${index}`,
+    key: `1009085320|${String(index % 1_000_000).padStart(6, '0')}|link1|40000000001|TERM0001|${mtiClass}|${index}`,
     mtiClass,
     link: 'link1',
     card: cardId(group, 1, 1, index % cards),

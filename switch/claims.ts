@@ -15,6 +15,7 @@ import { attemptsOf, isApproval, openToBuy, type LedgerReader, type TransactionR
 import { salvageableEntry, type SalvagedEntry, type SalvageOutcome } from '../store/salvage.ts';
 import { wouldOverflow } from './authorizer.ts';
 import { isOpenHold, matchReversal, standsAlready, wasCompletedBefore, wasReversedBefore } from './matching.ts';
+import { partsOfKey } from './request.ts';
 
 /*
  * What nodes bring to the owner of a group besides requests, again and again until an entry about it has committed, and
@@ -236,13 +237,9 @@ function resolveReversal(entry: ReversalEntry, ledger: LedgerReader): Resolution
 
 /** DE 90, as it would have named the request of this duplicate key. */
 function tombstoneOfKey(key: string | undefined): Tombstone | undefined {
-  const parts = key?.split('|') ?? [];
-  // DE 41, in the middle, may hold any character.
-  const acquirer = parts[1];
-  const [stan, transmission, mtiClass] = parts.slice(-3);
-  if (acquirer === undefined || stan === undefined || transmission === undefined || mtiClass === undefined) {
-    return undefined;
-  }
+  const parts = key === undefined ? undefined : partsOfKey(key);
+  if (parts === undefined) return undefined;
+  const { mtiClass, stan, transmission, acquirer } = parts;
   return { by: 'original-data', mtiClass, stan, transmission, acquirer: acquirer.padStart(11, '0') };
 }
 

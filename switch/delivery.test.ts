@@ -444,7 +444,7 @@ class World {
   #checkExchange(exchange: Exchange, { ledger, log }: Node): bigint {
     const { number, local, codes, reversed, open } = exchange;
     assert.equal(open, 0, 'every attempt was answered');
-    const key = `link-1|123456|TERM0001|${String(number).padStart(6, '0')}|0301120000|0100`;
+    const key = `0301120000|${String(number).padStart(6, '0')}|link-1|123456|TERM0001|0100`;
     const row: TransactionRow | undefined = ledger.transactionByKey(key);
     const what = `${number} ${local ? 'local' : 'quorum'} ${codes.join(' ')}: ${row?.state ?? 'nothing'}`;
     const listed = log.some(({ body: text }) => {

@@ -168,7 +168,7 @@ const claim: Claim = {
   kind: 'undelivered',
   group,
   attempt: 'n1.1.1',
-  key: 'link-1|123456|TERM0001|000001|0301120000|0100',
+  key: '0301120000|000001|link-1|123456|TERM0001|0100',
 };
 const settlement: Settlement = { group, id: 'undelivered n1.1.1', outcome: 'entered' };
 

@@ -6,7 +6,15 @@ import fc from 'fast-check';
 import { arbitraryMessage } from './iso8583/arbitrary-messages.ts';
 import type { FieldValue, IsoMessage } from './iso8583/codec.ts';
 import { iso87Ascii } from './iso8583/spec.ts';
-import { duplicateKey, isOwnersMessage, mtiClassOf, purposeOf, readRequest, type SwitchRequest } from './request.ts';
+import {
+  duplicateKey,
+  isOwnersMessage,
+  mtiClassOf,
+  partsOfKey,
+  purposeOf,
+  readRequest,
+  type SwitchRequest,
+} from './request.ts';
 import { otherPan, pan, requestOf } from './testing.ts';
 
 type Fields = Readonly<Record<number, string | undefined>>;
@@ -224,6 +232,15 @@ test('when several things are wrong, 30 comes before 13, 13 before 57, and 57 be
     assert.equal(refusedWith(fields), code);
     for (const [, later] of wrong.slice(at)) assert.equal(refusedWith({ ...later, ...fields }), code);
   }
+});
+
+test('a duplicate key is read back, whatever DE 41 holds', () => {
+  for (const terminal of ['TERM0001', '|0100|  ', '        ']) {
+    const request = requestOf({ terminal, mtiClass: '0200', acquirer: '7' });
+    const { transmission, stan } = request;
+    assert.deepEqual(partsOfKey(duplicateKey(request)), { transmission, stan, acquirer: '7', mtiClass: '0200' });
+  }
+  for (const key of ['', 'a|b|c', '0301120000|000001|link-1|1|0100']) assert.equal(partsOfKey(key), undefined);
 });
 
 test('the duplicate key is made of link, DE 32, 41, 11, 7 and the class, and of nothing else', () => {

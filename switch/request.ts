@@ -1,6 +1,6 @@
 import { isKnownCurrency } from '../base/money.ts';
 import { Pan } from '../base/pan.ts';
-import type { MtiClass } from '../store/entry.ts';
+import type { MtiClass, RequestRecord } from '../store/entry.ts';
 import type { FieldValue, IsoMessage } from './iso8583/codec.ts';
 
 /** DE 90: which message a reversal means. DE 7 and DE 32 as they were there, DE 32 zero-filled to 11. */
@@ -75,10 +75,28 @@ export function isOwnersMessage(mti: string): boolean {
   return classes.has(mtiClassOf(mti));
 }
 
-/** Duplicate key: link, DE 32, DE 41, DE 11, DE 7, MTI class. All but DE 32 have fixed lengths, so it is unambiguous. */
+/**
+ * Duplicate key: DE 7, DE 11, link, DE 32, DE 41, MTI class. All but link and DE 32 have fixed lengths, and those two have
+ * no separator in them, so it is unambiguous. Time comes first: what is entered together then stands together in the index
+ * over the keys, and a group commit writes few of its pages.
+ */
 export function duplicateKey(request: SwitchRequest): string {
   const { link, acquirer, terminal, stan, transmission, mtiClass } = request;
-  return `${link}|${acquirer}|${terminal}|${stan}|${transmission}|${mtiClass}`;
+  return `${transmission}|${stan}|${link}|${acquirer}|${terminal}|${mtiClass}`;
+}
+
+/** What a duplicate key says of its request; undefined when it is none. */
+export function partsOfKey(
+  key: string,
+): Pick<RequestRecord, 'transmission' | 'stan' | 'acquirer' | 'mtiClass'> | undefined {
+  const parts = key.split('|');
+  const [transmission, stan, , acquirer] = parts;
+  // DE 41, between DE 32 and the class, may hold any character.
+  const mtiClass = parts.length < 6 ? undefined : parts.at(-1);
+  if (transmission === undefined || stan === undefined || acquirer === undefined || mtiClass === undefined) {
+    return undefined;
+  }
+  return { transmission, stan, acquirer, mtiClass: mtiClass as MtiClass };
 }
 
 /**

@@ -547,8 +547,8 @@ test('approvals are listed once each, with the key that the log has', () => {
       amount,
     ]),
     [
-      ['acquirer|900001|TERM0001|000001|0301120000|0100', 'A1', 'RRN-a', 2, 500n],
-      ['acquirer|900001|TERM0001|000003|0301120000|0420', '', 'RRN-a', 2, 500n],
+      ['0301120000|000001|acquirer|900001|TERM0001|0100', 'A1', 'RRN-a', 2, 500n],
+      ['0301120000|000003|acquirer|900001|TERM0001|0420', '', 'RRN-a', 2, 500n],
     ],
   );
 });

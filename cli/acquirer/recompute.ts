@@ -149,7 +149,7 @@ export class AcquirerBooks {
     const { fields } = line;
     const mtiClass = classOf(line.mti);
     const part = (field: number): string => fields[field] ?? '';
-    const key = `${this.#link}|${part(32)}|${part(41)}|${part(11)}|${part(7)}|${mtiClass}`;
+    const key = `${part(7)}|${part(11)}|${this.#link}|${part(32)}|${part(41)}|${mtiClass}`;
     // The same key with another card or amount is another request, which the switch has to refuse.
     const identity = `${key}|${line.card}|${line.pan}|${part(4)}|${part(49)}`;
     let fact = this.#facts.get(identity);
