@@ -4,13 +4,20 @@ import { describe, test } from 'node:test';
 
 import Database from 'better-sqlite3';
 
-import { cardId, groupId, nodeId } from '../base/identifiers.ts';
+import { cardId, groupId, nodeId, type CardId } from '../base/identifiers.ts';
 import type { DecisionEntry, EntryBody, ResolutionEntry, StandInEntry } from './entry.ts';
 import { GroupFile } from './group-file.ts';
 import { applyToLedger } from './ledger.ts';
 import { ledgerFold } from './ledger-fold.ts';
 import { LedgerOverlay } from './ledger-overlay.ts';
-import { countStandIns, pendingStandIns, readResolutionCounts, readStandIns } from './ledger-reports.ts';
+import {
+  countResolutions,
+  countStandIns,
+  pendingStandIns,
+  readResolutionCounts,
+  readStandIns,
+  voidedByKey,
+} from './ledger-reports.ts';
 import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
 import { editByHand, readByHand, runByHand, sampleLog, temporaryFolder, writeFile } from './testing.ts';
 
@@ -286,6 +293,13 @@ describe('reports', () => {
     const file = database(resolution(7, {}), resolution(8, voided), resolution(9, voided));
     assert.deepEqual(readResolutionCounts(file), { adopted: 1, voided: 2 });
     assert.deepEqual(readResolutionCounts(database()), { adopted: 0, voided: 0 });
+    const { decision } = resolution(8, voided);
+    const key = decision.kind === 'attempt' ? decision.key : decision.request.key;
+    const card = decision.kind === 'attempt' ? cardId(group, 1, 1, 0) : (decision.request.card as CardId);
+    assert.deepEqual([countResolutions(file, card), countResolutions(database(), card)], [3, 0]);
+    assert.deepEqual([...voidedByKey(file, [key, 'another'])], [[key, 'decided']]);
+    assert.deepEqual([...voidedByKey(file, ['another'])], []);
+    assert.deepEqual([...voidedByKey(database(resolution(7, {})), [key])], [], 'what was adopted is not voided');
   });
   test('say what was approved in stand-in, by which edge, for which card, and by how much it overspent', () => {
     const file = database(standIn({}), standIn({ decision: decision('2'), sequence: 5, overspent: '300' }));

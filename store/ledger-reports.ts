@@ -1,8 +1,9 @@
 import type Database from 'better-sqlite3';
 
+import type { CardId } from '../base/identifiers.ts';
 import { maskCardData } from '../base/pan.ts';
 import type { StandIn } from './edge-store.ts';
-import type { StandInOutcome } from './entry.ts';
+import type { ResolutionReason, StandInOutcome } from './entry.ts';
 
 /** What became of entries that logs of the group lost (R9), over all nodes. */
 export interface ResolutionCounts {
@@ -92,4 +93,24 @@ export function pendingStandIns(node: string, standIns: Iterable<StandIn>): Stan
     outcome: '',
     overspentMinor: '0',
   }));
+}
+
+/** What came of approvals that were lost with an owner and are not in the log any more (R9), by duplicate key. */
+export function voidedByKey(
+  database: Database.Database,
+  keys: readonly string[],
+): ReadonlyMap<string, ResolutionReason> {
+  const rows = database
+    .prepare<[string], { key: string; reason: ResolutionReason }>(
+      'SELECT request_key AS "key", reason FROM resolution' +
+        " WHERE outcome = 'voided' AND request_key IN (SELECT value FROM json_each(?))",
+    )
+    .all(JSON.stringify(keys));
+  return new Map(rows.map(({ key, reason }) => [key, reason]));
+}
+
+/** How many entries of the card were lost with an owner and adopted or voided since (R9). */
+export function countResolutions(database: Database.Database, card: CardId): number {
+  const sql = 'SELECT count(*) FROM resolution WHERE card_id = ?';
+  return database.prepare<[CardId], number>(sql).pluck().get(card) ?? 0;
 }

@@ -9,7 +9,7 @@ import { readJournal } from '../acquirer/journal.ts';
 import { AcquirerBooks, type Approval, type ExpectedBalance } from '../acquirer/recompute.ts';
 import { UsageError } from '../acquirer/usage.ts';
 import { exitCode, nodeOf, type CommandContext } from '../context.ts';
-import type { LedgerCard, LedgerTransaction } from '../node/operations.ts';
+import type { LedgerCard, LedgerTransaction, LedgerVoided } from '../node/operations.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 
@@ -19,12 +19,19 @@ export interface NodeVerification {
   readonly approvals: number;
   /** Approvals that the acquirer received and the node's copies do not have once, as approved, with the same DE 38. */
   readonly missing: readonly string[];
+  /** `local` approvals that were lost with an owner and voided since: listed, with the reason, and no fault (R9). */
+  readonly voided: readonly string[];
   readonly doubled: readonly string[];
   readonly contradicted: readonly string[];
   readonly cards: number;
   /** Cards whose balance the journals leave open (requests without an answer). */
   readonly uncertain: number;
   readonly wrongBalances: readonly string[];
+  /**
+   * Balances that are not what the journals alone say, of cards that had `local` entries lost with an owner and adopted
+   * or voided since: what the acquirer was told meanwhile was decided without them. Listed, and no fault (R9).
+   */
+  readonly resolvedBalances: readonly string[];
 }
 
 const perCall = 1000;
@@ -43,17 +50,23 @@ export async function verifyNode(
     const rows = (await bus.call(node, 'ledger.transactions', { keys })) as LedgerTransaction[];
     for (const row of rows) found.set(row.key, [...(found.get(row.key) ?? []), row]);
   }
-  const missing: string[] = [];
+  const notThere: string[] = [];
   const doubled: string[] = [];
-  const contradicted: string[] = [];
+  const otherwise: string[] = [];
   for (const approval of approvals) {
     const rows = found.get(approval.key) ?? [];
-    if (rows.length === 0) missing.push(approval.key);
+    if (rows.length === 0) notThere.push(approval.key);
     else if (rows.length > 1) doubled.push(approval.key);
-    else if (!agrees(approval, rows[0])) contradicted.push(approval.key);
+    else if (!agrees(approval, rows[0])) otherwise.push(approval.key);
+  }
+  const reasons = new Map<string, string>();
+  for (const keys of chunks([...notThere, ...otherwise])) {
+    const rows = (await bus.call(node, 'ledger.voided', { keys })) as LedgerVoided[];
+    for (const { key, reason } of rows) reasons.set(key, reason);
   }
   const concerned = cards.filter((card) => balances.has(card.line));
   const wrongBalances: string[] = [];
+  const resolvedBalances: string[] = [];
   let uncertain = 0;
   for (const chunk of chunks(concerned)) {
     const rows = (await bus.call(node, 'ledger.cards', {
@@ -65,7 +78,7 @@ export async function verifyNode(
       if (expected === undefined || row === undefined) return;
       if (expected.uncertain) uncertain += 1;
       if (fits(BigInt(row.held), expected.heldRange) && fits(BigInt(row.posted), expected.postedRange)) return;
-      wrongBalances.push(
+      (row.resolutions > 0 ? resolvedBalances : wrongBalances).push(
         `line ${card.line} (${card.pan.masked()}): held ${row.held}, posted ${row.posted}; ` +
           `expected held ${expected.held}, posted ${expected.posted}`,
       );
@@ -74,12 +87,14 @@ export async function verifyNode(
   return {
     node,
     approvals: approvals.length,
-    missing,
+    missing: notThere.filter((key) => !reasons.has(key)),
+    voided: [...reasons].map(([key, reason]) => `${key} (${reason})`),
     doubled,
-    contradicted,
+    contradicted: otherwise.filter((key) => !reasons.has(key)),
     cards: concerned.length,
     uncertain,
     wrongBalances,
+    resolvedBalances,
   };
 }
 
@@ -165,16 +180,20 @@ async function verify(
 const shownFindings = 20;
 
 function print(context: CommandContext, result: NodeVerification): void {
+  const lost = result.voided.length + result.resolvedBalances.length;
   context.print(
     `${result.node}: ${result.approvals} approvals: ${result.missing.length} missing, ${result.doubled.length} doubled, ` +
       `${result.contradicted.length} recorded otherwise; ${result.cards} cards: ${result.wrongBalances.length} with a wrong ` +
-      `balance, ${result.uncertain} left open by unanswered requests`,
+      `balance, ${result.uncertain} left open by unanswered requests` +
+      (lost === 0 ? '' : `; ${lost} left to what became of \`local\` entries that were lost with an owner`),
   );
   const findings = [
     ...result.missing.map((key) => `missing: ${key}`),
     ...result.doubled.map((key) => `doubled: ${key}`),
     ...result.contradicted.map((key) => `recorded otherwise: ${key}`),
     ...result.wrongBalances,
+    ...result.voided.map((key) => `voided: ${key}`),
+    ...result.resolvedBalances.map((text) => `resolved: ${text}`),
   ];
   for (const finding of findings.slice(0, shownFindings)) context.print(`  ${finding}`);
   if (findings.length > shownFindings) context.print(`  and ${findings.length - shownFindings} more`);

@@ -18,7 +18,13 @@ import { compileRuleSetRow, derive } from '../../config-db/rewrite.ts';
 import { configurationTables, decodeConfigurationChange, toSqlRow, type SqlValue } from '../../config-db/rows.ts';
 import type { StandIn } from '../../store/edge-store.ts';
 import { encodeBody } from '../../store/entry.ts';
-import { pendingStandIns, readStandIns, type StandInApproval } from '../../store/ledger-reports.ts';
+import {
+  countResolutions,
+  pendingStandIns,
+  readStandIns,
+  voidedByKey,
+  type StandInApproval,
+} from '../../store/ledger-reports.ts';
 import type { CardInput, CardInputResult } from '../../switch/card-changes.ts';
 import { importCards, sealCard, setCard } from './cards-desk.ts';
 import { ConfigurationDesk } from './configuration-desk.ts';
@@ -90,6 +96,7 @@ const schemas = {
   'node.recover': z.strictObject({ group: z.string(), lost: z.array(z.string()).min(1).max(100), by }),
   'standin.report': z.strictObject({}),
   'ledger.cards': z.strictObject({ pans: z.array(pan).max(2000) }),
+  'ledger.voided': z.strictObject({ keys: z.array(z.string().max(100)).max(2000) }),
   'ledger.transactions': z.strictObject({ keys: z.array(z.string().max(100)).max(2000) }),
 } as const;
 
@@ -117,6 +124,8 @@ export interface LedgerCard {
   readonly group: string;
   readonly held: string;
   readonly posted: string;
+  /** Entries of the card that were lost with an owner and adopted or voided since (R9). */
+  readonly resolutions: number;
 }
 
 export interface LedgerTransaction {
@@ -126,6 +135,13 @@ export interface LedgerTransaction {
   readonly responseCode: string;
   readonly authorizationCode: string;
   readonly state: string;
+}
+
+/** A decision that is in no log any more, and why its owner's claim was not entered (R9). */
+export interface LedgerVoided {
+  readonly key: string;
+  readonly group: string;
+  readonly reason: string;
 }
 
 /** Approvals in stand-in of one group in one report, the newest: what fits an answer. */
@@ -206,6 +222,8 @@ export class Operations {
         return { approvals: this.#standIns() };
       case 'ledger.cards':
         return parse('ledger.cards', request).pans.map((each) => this.#ledgerCard(each));
+      case 'ledger.voided':
+        return this.#ledgerVoided(parse('ledger.voided', request).keys);
       case 'ledger.transactions':
         return parse('ledger.transactions', request).keys.flatMap((key) => this.#ledgerTransactions(key));
       default:
@@ -372,12 +390,14 @@ export class Operations {
 
   #ledgerCard(number: Pan): LedgerCard {
     const { group_id: group } = this.#configuration().rangeOf(number);
-    const row = this.#options.groups.hosted.get(group)?.ledger?.cardByPanHash(this.#options.cardKeys.hash(number));
+    const hosted = this.#options.groups.hosted.get(group);
+    const row = hosted?.ledger?.cardByPanHash(this.#options.cardKeys.hash(number));
     return {
       found: row !== undefined,
       group,
       held: (row?.held ?? 0n).toString(),
       posted: (row?.posted ?? 0n).toString(),
+      resolutions: hosted === undefined || row === undefined ? 0 : countResolutions(hosted.reader.database, row.cardId),
     };
   }
 
@@ -388,6 +408,14 @@ export class Operations {
       const { index, responseCode, authorizationCode, state } = row;
       return [{ key, group, index, responseCode, authorizationCode, state }];
     });
+  }
+
+  #ledgerVoided(keys: readonly string[]): LedgerVoided[] {
+    return [...this.#options.groups.hosted.values()].flatMap(({ group, ledger, reader }) =>
+      ledger === undefined
+        ? []
+        : [...voidedByKey(reader.database, keys)].map(([key, reason]) => ({ key, group, reason })),
+    );
   }
 
   #owner(group: string): NonNullable<HostedGroup['owner']> {

@@ -42,6 +42,8 @@ const healingMs = 30_000;
 /** Everything is up and connected: somebody leads every group after this. */
 const electionMs = 6_000;
 const samplingMs = 50;
+/** Nobody puts another disk in faster than this. */
+const diskChangeMs = 1_200;
 const cardsPerRange = 4;
 
 /** A cluster in one thread, driven by one seed. `close` when done. */
@@ -111,7 +113,7 @@ export class Cluster {
           observer: this.observer,
           onDown: (how) => {
             this.observer.count(how);
-            this.#restartLater(id);
+            this.#restartLater(id, how.endsWith('disk') ? diskChangeMs : 20);
           },
         }),
     );
@@ -191,6 +193,7 @@ export class Cluster {
       electionMs,
     );
     this.#runUntil(() => this.acquirers.settled, 'what acquirers insist on is not answered');
+    this.#runUntil(() => this.#hasSettledClaims(), 'what nodes bring to owners is not entered');
     this.#runUntil(() => this.#agrees(), 'the copies do not agree');
     this.#checkAgreement();
   }
@@ -214,9 +217,9 @@ export class Cluster {
   }
 
   /** Whoever watches over processes starts them again, sooner or later. */
-  #restartLater(id: NodeId): void {
+  #restartLater(id: NodeId, atLeastMs: number): void {
     const soon = this.#healed || this.random.below(3) !== 0;
-    this.scheduler.after(20 + this.random.below(soon ? 400 : 4_000), () => {
+    this.scheduler.after(atLeastMs + this.random.below(soon ? 400 : 4_000), () => {
       if (!this.staysDown.has(id)) this.process(id).start();
     });
   }
@@ -258,6 +261,15 @@ export class Cluster {
         changed: [],
       };
       owner.append(entry);
+    });
+  }
+
+  /** No node has anything left that an owner has to enter: lost entries, undelivered approvals, those in stand-in. */
+  #hasSettledClaims(): boolean {
+    return this.processes.every(({ running }) => {
+      if (running?.edge === undefined) return running !== undefined;
+      const { edge } = running.edge;
+      return edge.reversalsDue === 0 && edge.standIns.length === 0 && running.salvage?.counts().pending === 0;
     });
   }
 

@@ -129,6 +129,7 @@ export class DiskFaults {
   /** What is about to be forgotten by all the world. */
   #note(process: SwitchProcess, copy: Copy | undefined): void {
     const { observer, processes } = this.#cluster;
+    for (const { decision } of process.running?.edge?.edge.standIns ?? []) this.lostKeys.add(decision.request.key);
     for (const group of this.#groups()) {
       const reader = observer.file(process, group);
       const from =

@@ -1,7 +1,7 @@
 import type { GroupId, NodeId } from '../../base/identifiers.ts';
 import { calm, type BusFaults } from './bus.ts';
 import type { Cluster } from './cluster.ts';
-import { crashPoints, threads, type SwitchProcess } from './process.ts';
+import { crashPoints, threads, type SwitchProcess, type Trap } from './process.ts';
 
 /** What a seed draws from; what is wanted more often has more weight. */
 const kinds = [
@@ -30,6 +30,9 @@ const kinds = [
 export type FaultKind = (typeof kinds)[number][0];
 export const faultKinds: readonly FaultKind[] = kinds.map(([name]) => name);
 
+/** Steps of what happens a few times in a run, or not at all. */
+const seldom = /vote|incarnation|salvage|reversal due|stand-in|snapshot/;
+
 /** Made in a run, each of any process's disk at any time: what may come back as an old disk. */
 const copiesOfDisks = 12;
 
@@ -38,6 +41,7 @@ export class Faults {
   readonly #cluster: Cluster;
   /** What ends the faults that are still on. */
   readonly #ends = new Set<() => void>();
+  readonly #traps: Trap[] = [];
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -62,6 +66,7 @@ export class Faults {
   endAll(): void {
     for (const end of this.#ends) end();
     this.#ends.clear();
+    for (const trap of this.#traps) trap.passes = 0;
     this.#cluster.bus.faults = calm;
   }
 
@@ -98,13 +103,9 @@ export class Faults {
       case 'leader killed':
         this.#leader()?.crash('killed', random.below(2) === 0);
         return;
-      case 'crash at a point': {
-        const point = crashPoints[random.below(crashPoints.length)] ?? 'after the write';
-        const victim = random.below(2) === 0 ? process : (this.#leader() ?? process);
-        // Terms change seldom: the next time counts.
-        victim.arm(point, point.includes('vote') ? 1 : 1 + random.below(10), random.below(2) === 0);
+      case 'crash at a point':
+        this.#setTrap(process);
         return;
-      }
       case 'two-way partition':
         this.#forAWhile([bus.cut(process.id, other.id), bus.cut(other.id, process.id)]);
         return;
@@ -178,7 +179,7 @@ export class Faults {
         return;
       }
       case 'wall clock jump': {
-        const limitMs = random.below(2) === 0 ? 86_400_000 : 600_000;
+        const limitMs = random.below(2) === 0 ? 2 * 86_400_000 : 600_000;
         process.machine.wallErrorMs = random.below(2 * limitMs) - limitMs;
         return;
       }
@@ -207,6 +208,17 @@ export class Faults {
         bus.faults = calm;
       },
     ]);
+  }
+
+  /** Points that are seldom come to wait for whoever comes there first, the others for one process. */
+  #setTrap(process: SwitchProcess): void {
+    const { random, processes } = this.#cluster;
+    const point = crashPoints[random.below(crashPoints.length)] ?? 'after the write';
+    const isSeldom = seldom.test(point);
+    const trap: Trap = { point, passes: isSeldom ? 1 : 1 + random.below(10), powerFails: random.below(2) === 0 };
+    this.#traps.push(trap);
+    const victim = random.below(2) === 0 ? process : (this.#leader() ?? process);
+    for (const each of isSeldom ? processes : [victim]) each.arm(trap);
   }
 
   #drain(process: SwitchProcess, on: boolean): void {

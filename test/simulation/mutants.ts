@@ -69,6 +69,33 @@ export const mutants: readonly Mutant[] = [
   { name: 'nobody asks before it campaigns', foundBy: 1, edits: [preVoteOff] },
   { name: 'leaders do not count who hears them', foundBy: 1, edits: [checkQuorumOff] },
   {
+    name: 'a lease is as long as voters are deaf',
+    foundBy: 1,
+    edits: [
+      {
+        file: raft,
+        from: 'this.#leaseMs = Math.floor((options.electionTimeoutMs * 11) / 12);',
+        to: 'this.#leaseMs = options.electionTimeoutMs;',
+      },
+    ],
+  },
+  {
+    name: 'a lease counts from when answers are heard',
+    foundBy: 1,
+    edits: [
+      {
+        file: raft,
+        from: 'progress.answeredSentMs = Math.max(progress.answeredSentMs, message.sentMs);',
+        to: 'progress.answeredSentMs = nowMs;',
+      },
+    ],
+  },
+  {
+    name: 'voters listen to candidates while they hear a leader',
+    foundBy: 1,
+    edits: [{ file: raft, from: "if (message.reason === 'timeout' && this.#isDeaf(nowMs)) return;", to: '' }],
+  },
+  {
     name: 'a stored answer does not wait for its entry',
     foundBy: 2,
     edits: [
@@ -114,6 +141,11 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: 'a disk that went back counts as the member that it was',
+    foundBy: 1,
+    edits: [{ file: raft, from: 'if (isNewer) {', to: 'if (isNewer && knownIncarnation < 0) {' }],
+  },
+  {
     name: 'a follower acknowledges before its sync',
     foundBy: 9,
     edits: [
@@ -122,6 +154,24 @@ export const mutants: readonly Mutant[] = [
         from: 'this.#reply(leader, true, Math.min(this.#matched, this.#durable), { sequence, sentMs });',
         to: 'this.#reply(leader, true, this.#matched, { sequence, sentMs });',
       },
+    ],
+  },
+  {
+    name: 'the leader counts itself before its sync',
+    foundBy: 1,
+    edits: [
+      {
+        file: raft,
+        from: 'const matches = this.#ofVoters((progress) => progress.match, this.#durable);',
+        to: 'const matches = this.#ofVoters((progress) => progress.match, this.#log.last.index);',
+      },
+      {
+        file: raft,
+        from: 'Math.min(matches[this.#majority() - 1] ?? 0, this.#durable)',
+        to: '(matches[this.#majority() - 1] ?? 0)',
+      },
+      { file: raft, from: 'progress.next <= this.#durable &&', to: 'progress.next <= this.#log.last.index &&' },
+      { file: raft, from: 'entry.index > this.#durable', to: 'entry.index > this.#log.last.index' },
     ],
   },
   {
@@ -204,6 +254,22 @@ export const mutants: readonly Mutant[] = [
     name: 'what a log loses is not kept',
     foundBy: 9,
     edits: [{ file: replica, from: 'if (removed.length > 0) salvage(removed);', to: '' }],
+  },
+  {
+    name: 'membership changes by more than one voter',
+    foundBy: 1,
+    edits: [
+      {
+        file: raft,
+        from: "return { by: 'lost or old disk', voters: without(voters, id), learners: [...without(learners, id), now] };",
+        to: "return { by: 'lost or old disk', voters: [...without(voters, id), now], learners };",
+      },
+      {
+        file: raft,
+        from: 'return differ(voters, entry.voters) + differ(entry.voters, voters) <= 1;',
+        to: 'return true;',
+      },
+    ],
   },
 ];
 

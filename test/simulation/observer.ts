@@ -138,6 +138,7 @@ export class Observer {
       nowMs,
       isCalm: bus.faults.lostPercent === 0 && bus.faults.latePercent === 0,
       sound: new Set(processes.filter(isSound).map(({ id }) => id)),
+      hears: (one, other) => bus.reaches(other, one) && this.#process(other).running !== undefined,
       areConnected: (one, other) =>
         bus.reaches(one, other) && bus.reaches(other, one) && this.#process(other).running !== undefined,
       leaders: processes.flatMap(({ id, running }) =>
@@ -178,9 +179,10 @@ export class Observer {
     const term = hosted?.led?.term;
     if (term === undefined) throw new Violation(`${id} answers for ${group}, which it does not lead`);
     const { index } = transaction;
-    const { log } = this.#life(id, group);
-    const committed = this.#checks(group).committedAt(index);
-    const isCommitted = index <= log.base || (committed !== undefined && log.position(index)?.hash === committed.hash);
+    const { log, commit } = this.#life(id, group);
+    const own = log.position(index);
+    // What it has no longer, it has trimmed, after it was committed.
+    const isCommitted = own === undefined ? index <= commit : own.hash === this.#checks(group).committedAt(index)?.hash;
     this.answers.left({
       id,
       group,

@@ -80,6 +80,14 @@ interface ProcessObserver {
   decides(id: NodeId, group: GroupId, term: number): void;
 }
 
+/** A crash that waits: for the `passes`th time that any process which is armed with it comes to the point. */
+export interface Trap {
+  readonly point: CrashPoint;
+  /** 0: it has been sprung, or is taken away. */
+  passes: number;
+  readonly powerFails: boolean;
+}
+
 export interface ProcessOptions {
   readonly id: NodeId;
   readonly topology: Topology;
@@ -134,7 +142,7 @@ export class SwitchProcess implements AcquirerPort {
   /** In simulated time. */
   startedMs = 0;
   readonly #options: ProcessOptions;
-  #armed: { readonly point: CrashPoint; passes: number; readonly powerFails: boolean } | undefined;
+  #trap: Trap | undefined;
   #crashing: { readonly how: string; readonly powerFails: boolean } | undefined;
   #doing = false;
   /** Each group's file, and the end of its log on disk. */
@@ -158,9 +166,9 @@ export class SwitchProcess implements AcquirerPort {
     return existsSync(path) ? path : undefined;
   }
 
-  /** The process crashes when it comes to `point` for the `passes`th time from now. */
-  arm(point: CrashPoint, passes: number, powerFails: boolean): void {
-    this.#armed = { point, passes, powerFails };
+  /** The process crashes when it is the one that springs the trap. */
+  arm(trap: Trap): void {
+    this.#trap = trap;
   }
 
   /** A message of an acquirer, taken by the main thread. */
@@ -184,7 +192,6 @@ export class SwitchProcess implements AcquirerPort {
   start(): void {
     if (this.running !== undefined) return;
     const { id, topology, scheduler, machine, random, bus, cardKeys, observer } = this.#options;
-    this.#armed = undefined;
     this.startedMs = scheduler.nowMs;
     observer.closeFiles(id);
     const run = (action: () => void): void => {
@@ -204,7 +211,7 @@ export class SwitchProcess implements AcquirerPort {
 
     const state = new NodeState(join(this.disk.folder, 'consensus.db'));
     const salvage = this.isWitness ? undefined : new SalvageFile(join(this.disk.folder, 'salvage.db'));
-    const boot = state.countBoot();
+    const boot = state.countBoot(Math.floor(machine.wallMs() / 1000));
     const readers = new Map<GroupId, GroupReader>();
     let tickedMs = machine.monotonicMs();
 
@@ -603,12 +610,11 @@ export class SwitchProcess implements AcquirerPort {
 
   /** `atOnce`: nothing of the thread's present turn happens after this; else it is the last thing that the process does. */
   #passes(point: CrashPoint, atOnce = true): void {
-    const armed = this.#armed;
-    if (armed?.point !== point) return;
-    armed.passes -= 1;
-    if (armed.passes > 0) return;
-    this.#armed = undefined;
-    this.#crashing = { how: `crash ${point}`, powerFails: armed.powerFails };
+    const trap = this.#trap;
+    if (trap?.point !== point || trap.passes === 0) return;
+    trap.passes -= 1;
+    if (trap.passes > 0) return;
+    this.#crashing = { how: `crash ${point}`, powerFails: trap.powerFails };
     if (atOnce) throw new Crash(point);
   }
 

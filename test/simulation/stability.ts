@@ -10,6 +10,8 @@ export interface Situation {
   readonly sound: ReadonlySet<NodeId>;
   /** Of two processes, whether messages get from the one to the other and back. */
   readonly areConnected: (one: NodeId, other: NodeId) => boolean;
+  /** Whether anything at all gets to the one from the other, however late. */
+  readonly hears: (one: NodeId, other: NodeId) => boolean;
   readonly leaders: readonly {
     readonly id: NodeId;
     readonly group: GroupId;
@@ -63,7 +65,8 @@ export class Stability {
       const sound = connected.filter((voter) => situation.sound.has(voter));
       const isWell = situation.isCalm && situation.sound.has(id) && sound.length >= majority;
       leadership.wellSinceMs = isWell ? (leadership.wellSinceMs ?? nowMs) : undefined;
-      const isCutOff = connected.length < majority && situation.sound.has(id);
+      const heard = voters.filter((voter) => voter === id || situation.hears(id, voter));
+      const isCutOff = heard.length < majority && situation.sound.has(id);
       leadership.cutOffSinceMs = isCutOff ? (leadership.cutOffSinceMs ?? nowMs) : undefined;
       if (leadership.cutOffSinceMs !== undefined && nowMs - leadership.cutOffSinceMs > this.#cutOffLimitMs) {
         throw new Violation(`${id} still leads ${group}, and has had no majority for ${this.#cutOffLimitMs} ms`);

@@ -11,8 +11,20 @@ const leastFaults = 5;
 export const mustHappen: readonly string[] = [
   'election',
   'deposition',
+  'transfer',
   'truncation',
+  'trim',
+  'snapshot installed',
   'fold compared',
+  'adopted entry',
+  'voided entry',
+  'undelivered entry',
+  'standIn entry',
+  'expired entry',
+  'edge.db: due',
+  'edge.db: stand-in',
+  'for an old disk',
+  'for an empty disk',
   ...faultKinds,
   ...crashPoints.map((point) => `crash ${point}`),
 ];
@@ -41,7 +53,7 @@ export class Totals {
 
   /** What ought to have happened and never did. */
   get missing(): readonly string[] {
-    return mustHappen.filter((name) => !this.events.has(name));
+    return mustHappen.filter((name) => (this.events.get(name) ?? 0) === 0);
   }
 
   /** Lines for a person: how often each thing happened. */
