@@ -282,14 +282,14 @@ describe('a member that starts (R8)', () => {
     assert.deepEqual(kindsOf(member.tick(heartbeatMs - 1)), []);
     const [greeting] = member.tick(1).messages;
     assert.deepEqual(greeting?.message, { ...hello(3), term: 5 });
-    member.receive(n2, helloReply());
+    for (const peer of [n2, n3]) member.receive(peer, helloReply());
     member.exchange(n2, append(logOf(5, 5, 5), { term: 5, after: 3 }));
     assert.deepEqual(kindsOf(member.tick(heartbeatMs)), []);
   });
 
   test('and afterwards whenever no leader is heard: perhaps none knows of it', () => {
     const member = starting(3);
-    member.receive(n2, helloReply());
+    for (const peer of [n2, n3]) member.receive(peer, helloReply());
     member.exchange(n2, append(logOf(5, 5, 5), { term: 5, after: 3 }));
     assert.deepEqual(kindsOf(member.tick(electionTimeoutMs)), []);
     assert.deepEqual(kindsOf(member.tick(1)), ['hello to n2', 'hello to n3']);
@@ -298,7 +298,7 @@ describe('a member that starts (R8)', () => {
   for (const [voters, needed] of [
     [1, 0],
     [2, 1],
-    [3, 1],
+    [3, 2],
     [4, 2],
     [5, 2],
   ] as const) {
@@ -342,7 +342,7 @@ describe('a member that starts (R8)', () => {
   ] as const) {
     test(`whose peers remember ${what} has ${newer ? 'an old disk' : 'its disk'}`, () => {
       const member = starting(3);
-      member.receive(n2, helloReply(known));
+      for (const peer of [n2, n3]) member.receive(peer, helloReply(known));
       assert.equal(member.raft.incarnation, newer ? Math.max(2, known.incarnation + 1) : 1);
       assert.equal(
         member.take().incarnation,

@@ -241,8 +241,11 @@ const gatheredEntries = 256;
 /** Sent beyond what a peer has acknowledged: bounds what lies in brokers and sockets for a slow one. */
 const maximumUnacknowledgedEntries = 8192;
 const maximumUnacknowledgedBytes = 8 * 1024 * 1024;
-/** Peers that have to confirm where a starting member's log ends; fewer where a majority needs fewer. */
-const maximumConfirmations = 2;
+/**
+ * Peers that have to confirm where a starting member's log ends, or all where there are fewer. One alone would not do for
+ * three voters either: it may have been cut off while this member acknowledged what its disk does not have any more.
+ */
+const confirmations = 2;
 /** A learner this close to the log's end becomes a voter. */
 const caughtUpEntries = 1000;
 
@@ -709,7 +712,7 @@ export class Raft {
   // ---- who may vote (R8) -----------------------------------------------------------------------------------------
 
   #confirmationsNeeded(): number {
-    return Math.min(maximumConfirmations, this.#majority() - 1);
+    return Math.min(confirmations, this.#otherVoters().length);
   }
 
   #greet(nowMs: number): void {

@@ -26,6 +26,7 @@ const kinds = [
   ['failback', 1],
   ['disk goes back', 3],
   ['disk lost', 2],
+  ['old majority', 2],
 ] as const;
 export type FaultKind = (typeof kinds)[number][0];
 export const faultKinds: readonly FaultKind[] = kinds.map(([name]) => name);
@@ -109,9 +110,13 @@ export class Faults {
       case 'two-way partition':
         this.#forAWhile([bus.cut(process.id, other.id), bus.cut(other.id, process.id)]);
         return;
-      case 'one-way partition':
-        this.#forAWhile([bus.cut(process.id, other.id)]);
+      case 'one-way partition': {
+        // Half the time somebody does not hear its leader, which all others do.
+        const deaf = this.#leader();
+        const from = deaf === undefined || deaf.id === other.id || random.below(2) === 0 ? process : deaf;
+        this.#forAWhile([bus.cut(from.id, other.id)]);
         return;
+      }
       case 'isolation':
         this.#isolate(process.id);
         return;
@@ -178,6 +183,9 @@ export class Faults {
         this.#cluster.observer.count(isDone ? `${kind}, carried out` : `${kind}, spared`);
         return;
       }
+      case 'old majority':
+        this.#oldMajority();
+        return;
       case 'wall clock jump': {
         const limitMs = random.below(2) === 0 ? 2 * 86_400_000 : 600_000;
         process.machine.wallErrorMs = random.below(2 * limitMs) - limitMs;
@@ -197,6 +205,38 @@ export class Faults {
     const end = this.#forAWhile(ends, 1_500);
     scheduler.after(200 + random.below(500), () => {
       if (this.#ends.has(end)) ends.push(...others.map((other) => bus.cut(other.id, id)));
+    });
+  }
+
+  /**
+   * Of three voters one hears nothing for a while. Then the other follower's disk goes back to before that, the leader
+   * dies, and the two that are left are a majority of voters that has nothing of what was committed meanwhile.
+   */
+  #oldMajority(): void {
+    const { bus, disks, observer, processes, random, scheduler, staysDown } = this.#cluster;
+    const leader = this.#leader();
+    const followers = processes.filter(({ id }) => id !== leader?.id);
+    const [one, two] = random.below(2) === 0 ? followers : [...followers].reverse();
+    if (leader === undefined || one === undefined || two === undefined || processes.length !== 3) return;
+    disks.copy(one);
+    const cuts = processes.flatMap(({ id }) => (id === two.id ? [] : [bus.cut(id, two.id), bus.cut(two.id, id)]));
+    scheduler.after(1_500 + random.below(2_500), () => {
+      for (const end of cuts) end();
+      if (this.#cluster.healed) return;
+      const isDone = disks.lose(one, 'old');
+      observer.count(isDone ? 'old majority, carried out' : 'old majority, spared');
+      if (!isDone) return;
+      staysDown.add(leader.id);
+      leader.crash('killed');
+      this.#forAWhile(
+        [
+          () => {
+            staysDown.delete(leader.id);
+            leader.start();
+          },
+        ],
+        3_000,
+      );
     });
   }
 

@@ -121,9 +121,19 @@ export class Observer {
         const life = new ObservedLife(process.id, group, replica, checks);
         lives.push(life);
         checks.started(life, replica.applied);
+        if (this.#leaderTerm(group) < replica.raft.term) this.stability.startsAhead(group, this.#scheduler.nowMs);
       }
     }
     for (const life of lives) this.#lookAt(life);
+  }
+
+  /** The latest term that somebody leads the group in; 0 when nobody does. */
+  #leaderTerm(group: GroupId): number {
+    const terms = this.#processes().map(({ running }) => {
+      const raft = running?.driver.replica(group)?.raft;
+      return raft?.role === 'leader' ? raft.term : 0;
+    });
+    return Math.max(...terms);
   }
 
   /** Call every few tens of milliseconds. */

@@ -63,6 +63,17 @@ describe('the check of stability', () => {
     });
   });
 
+  test('takes a member that starts in a later term for an excuse, and only for a while', () => {
+    const stability = after(3_000);
+    stability.startsAhead(group, 2_900);
+    stability.deposed(n1, group, 3_000);
+    const later = after(9_000);
+    later.startsAhead(group, 2_900);
+    finds(/was deposed/, () => {
+      later.deposed(n1, group, 9_000);
+    });
+  });
+
   test('finds a leader that goes on without a majority', () => {
     finds(/n1 still leads a, and has had no majority for 1000 ms/, () => {
       after(4_000, (nowMs) => ({ hears: () => nowMs < 2_000 }));

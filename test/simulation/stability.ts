@@ -22,8 +22,8 @@ export interface Situation {
 
 /** How long everything around a leader has been well before its loss of leadership is a finding. */
 const wellForMs = 1_500;
-/** A hand-over explains a change of leader for so long after it began. */
-const handOverMs = 3_000;
+/** A hand-over, or a member that starts in a later term, explains a change of leader for so long after it began. */
+const explainsMs = 3_000;
 
 interface Leadership {
   readonly term: number;
@@ -42,6 +42,7 @@ export class Stability {
   readonly #cutOffLimitMs: number;
   readonly #leaderships = new Map<string, Leadership>();
   readonly #handOvers = new Map<string, number>();
+  readonly #startsAhead = new Map<GroupId, number>();
 
   /** `cutOffLimitMs`: how long a leader may take to notice that it has no majority. */
   constructor(cutOffLimitMs: number) {
@@ -80,13 +81,23 @@ export class Stability {
     this.#handOvers.set(`${id} ${group}`, nowMs);
   }
 
+  /**
+   * A member has started whose disk knows a later term than the leader's: it had been asked for its vote, or had asked,
+   * before it went down. Nobody can lead over its head.
+   */
+  startsAhead(group: GroupId, nowMs: number): void {
+    this.#startsAhead.set(group, nowMs);
+  }
+
   /** A process that runs leads no longer. */
   deposed(id: NodeId, group: GroupId, nowMs: number): void {
     const key = `${id} ${group}`;
     const leadership = this.#leaderships.get(key);
     this.#leaderships.delete(key);
-    const handedOver = nowMs - (this.#handOvers.get(key) ?? Number.NEGATIVE_INFINITY) < handOverMs;
-    if (leadership?.wellSinceMs === undefined || handedOver) return;
+    const isExplained = [this.#handOvers.get(key), this.#startsAhead.get(group)].some(
+      (atMs) => atMs !== undefined && nowMs - atMs < explainsMs,
+    );
+    if (leadership?.wellSinceMs === undefined || isExplained) return;
     const wellMs = nowMs - leadership.wellSinceMs;
     if (wellMs >= wellForMs) {
       throw new Violation(
