@@ -33,7 +33,7 @@ export class Histogram {
   /** A cell for each bound, one for what exceeds them all, one for the sum. */
   readonly #cells: Float64Array;
 
-  constructor(bounds: readonly number[], cells = new Float64Array(Histogram.cells(bounds))) {
+  constructor(bounds: readonly number[], cells: Float64Array = new Float64Array(Histogram.cells(bounds))) {
     this.bounds = bounds;
     this.#cells = cells;
   }
