@@ -290,7 +290,7 @@ export class Groups {
     if (view.index !== before) {
       this.#options.log.info(
         { event: 'configuration-in-force', group: configGroup, index: view.index },
-        'decides by it',
+        'the configuration here is now that of this index',
       );
     }
     const ranks = [...view.orders.keys()].flatMap((group): [GroupId, number][] => {
