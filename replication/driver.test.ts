@@ -32,6 +32,22 @@ describe('who leads (R7)', () => {
     assert.deepEqual(counts, { elections: 1, won: 1, handOvers: 1, handOversFailed: 0, leaderChanges: 2 });
   });
 
+  test('followers that do not hear their leader any more say so; those who are asked for a vote after that do not', () => {
+    const cluster = formed();
+    cluster.kill(n1);
+    cluster.until(n2);
+    const silent = [n2, n3, n4, w1].flatMap((id) =>
+      cluster.of(id).loggedEvents.filter((each) => each.event === 'leader-silent' && each.group === group),
+    );
+    assert.ok(silent.length >= 1 && silent.length <= 4);
+    assert.ok(silent.every(({ term }) => term === 1));
+    cluster.advance(1000);
+    cluster.of(n2).driver.drain(true);
+    cluster.until(n3);
+    const later = [n3, n4, w1].flatMap((id) => cluster.of(id).loggedEvents.filter(({ term }) => term === 3));
+    assert.ok(later.length > 0 && later.every(({ event }) => event !== 'leader-silent'), 'a hand-over is no silence');
+  });
+
   test('a leader that hears no majority says that it ceases for that', () => {
     const cluster = formed();
     for (const id of [n2, n3, n4, w1]) cluster.kill(id);

@@ -151,6 +151,8 @@ export interface GroupCounts {
 
 interface Hosted {
   readonly group: GroupId;
+  /** The leader that was heard of last, unless it has been given up. */
+  known: { readonly leader: NodeId; readonly term: number } | undefined;
   readonly counts: GroupCounts;
   readonly replica: Replica;
   opened: OpenedGroup;
@@ -543,6 +545,7 @@ export class Driver {
     });
     this.#hosted.set(group, {
       group,
+      known: undefined,
       counts: { elections: 0, won: 0, handOvers: 0, handOversFailed: 0, leaderChanges: 0 },
       replica,
       opened,
@@ -598,6 +601,7 @@ export class Driver {
         hosted.counts.leaderChanges += 1;
       }
       if (leader !== this.#options.self) this.#logLeader(hosted, leader, term);
+      hosted.known = leader === undefined ? undefined : { leader, term };
       this.#options.emit({ kind: 'leader', group, leader, term });
     },
     onProgress: (group, progress) => {
@@ -638,10 +642,14 @@ export class Driver {
     return hosted;
   }
 
-  #logLeader({ group }: Hosted, leader: NodeId | undefined, term: number): void {
-    const { log } = this.#options;
-    if (leader === undefined) log('info', { event: 'no-leader', group, term }, 'knows of no leader of the group');
-    else log('info', { event: 'follows', group, leader, term }, 'follows the leader of the group');
+  /** That nobody leads is a line where a silence was noticed, not at everybody who is asked for a vote after that. */
+  #logLeader(hosted: Hosted, leader: NodeId | undefined, term: number): void {
+    const { log, self } = this.#options;
+    const { group, known } = hosted;
+    if (leader !== undefined) log('info', { event: 'follows', group, leader, term }, 'follows the leader of the group');
+    else if (known !== undefined && known.leader !== self && known.term === term) {
+      log('warn', { event: 'leader-silent', group, leader: known.leader, term }, 'does not hear the leader any more');
+    }
   }
 
   // ---- leading ---------------------------------------------------------------------------------------------------

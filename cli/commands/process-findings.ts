@@ -41,16 +41,22 @@ export function troubleWithDisk({ id, disk, counters }: ProcessStatus): Finding[
 }
 
 /** Nodes come back to a broker of their own site only when they lose the one that they have. */
-export function awayFromItsBroker(topology: Topology, { id, site, broker }: ProcessStatus): Finding[] {
-  const used = topology.brokers.find(({ client }) => `${client.host}:${client.port}` === broker);
-  const own = topology.brokers.filter((each) => each.site === site);
-  if (used === undefined || used.site === site || own.length === 0) return [];
-  const names = own.map((each) => each.id);
-  return note(
-    `${id} uses broker ${used.id} of site ${used.site}, since ${listed(names)} of its own site ` +
-      `${names.length === 1 ? 'was' : 'were'} away: it serves, with a longer way. It stays there until that one ends, or ${id} is ` +
-      'restarted',
-  );
+export function awayFromTheirBrokers(topology: Topology, answered: readonly ProcessStatus[]): Finding[] {
+  const byBroker = new Map<string, string[]>();
+  for (const { id, site, broker } of answered) {
+    const used = topology.brokers.find(({ client }) => `${client.host}:${client.port}` === broker);
+    const own = topology.brokers.filter((each) => each.site === site).map((each) => each.id);
+    if (used === undefined || used.site === site || own.length === 0) continue;
+    const way = `broker ${used.id} of site ${used.site} instead of ${listed(own)}`;
+    byBroker.set(way, [...(byBroker.get(way) ?? []), id]);
+  }
+  return [...byBroker].flatMap(([way, ids]) => {
+    const use = ids.length === 1 ? 'uses' : 'use';
+    return note(
+      `${listed(ids)} ${use} ${way}, which was away: all is served, by a longer way. Restarting ${listed(ids)} when ` +
+        'there is time shortens it again',
+    );
+  });
 }
 
 export function versionsApart(answered: readonly ProcessStatus[]): Finding[] {

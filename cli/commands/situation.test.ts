@@ -333,13 +333,19 @@ const table: readonly (readonly [
     ],
   ],
   [
-    "a node that uses another site's broker says so",
-    { processes: { n1: { broker: '127.0.0.1:7422' }, w1: { site: 'north', broker: '127.0.0.1:7423' } } },
+    "nodes that use another site's broker are named together",
+    {
+      processes: {
+        n1: { broker: '127.0.0.1:7422' },
+        n2: { broker: '127.0.0.1:7422' },
+        w1: { site: 'north', broker: '127.0.0.1:7423' },
+      },
+    },
     [
       [
         'note',
-        'n1 uses broker b-west of site west, since b-east of its own site was away: it serves, with a longer way. It ' +
-          'stays there until that one ends, or n1 is restarted',
+        'n1 and n2 use broker b-west of site west instead of b-east, which was away: all is served, by a longer way. ' +
+          'Restarting n1 and n2 when there is time shortens it again',
       ],
     ],
   ],

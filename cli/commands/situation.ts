@@ -1,6 +1,6 @@
 import { voters as configuredVoters, type Topology } from '../../base/topology.ts';
 import type { GroupStatus, ProcessStatus } from '../node/status.ts';
-import { awayFromItsBroker, troubleWithDisk, versionsApart } from './process-findings.ts';
+import { awayFromTheirBrokers, troubleWithDisk, versionsApart } from './process-findings.ts';
 import { counted, groupNames, lasting, listed, note, problem, type Finding } from './wording.ts';
 
 /** What every process answered, in the order of nodes.yaml, the witness last; undefined: it did not. */
@@ -113,7 +113,7 @@ export function findings(topology: Topology, answers: ClusterAnswers): readonly 
     ...reasonsOfProcesses(groups, answers),
     ...answered.flatMap((status) => ofProcess(status)),
     ...lagging(groups, answers),
-    ...answered.flatMap((status) => awayFromItsBroker(topology, status)),
+    ...awayFromTheirBrokers(topology, answered),
     ...versionsApart(answered),
     ...membersMissing(topology, groups, answers),
     ...displaced(topology, groups, answers),
