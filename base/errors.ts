@@ -38,6 +38,10 @@ export const errorCatalogue = {
     hint: 'Look at the disk and the file; `quadrant compare` on the other nodes tells whether their copies are good.',
   },
   SECRETS_INVALID: { retryable: false, hint: 'Restore DATA/secrets from a backup, or begin with empty data: --fresh.' },
+  LOG_MISSING: {
+    retryable: true,
+    hint: 'Give the data folder of the cluster with --data; logs are on the machine whose processes write them.',
+  },
   NATS_SERVER_MISSING: { retryable: false, hint: 'Install nats-server 2.9 or newer so that it is on PATH.' },
   START_FAILED: { retryable: true, hint: 'Read the named log; start again when its cause is gone.' },
   PORT_TAKEN: { retryable: true, hint: 'Stop the program that listens there, or change the port in nodes.yaml.' },

@@ -6,8 +6,13 @@ import { maskCardData } from './pan.ts';
 
 export type Logger = PinoLogger;
 
-const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export type LogLevel = (typeof levels)[number];
+/** The least important first. */
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export function isLogLevel(text: string): text is LogLevel {
+  return logLevels.some((level) => level === text);
+}
 
 /** Where finished lines go; each ends with a line feed. */
 export interface LineSink {
@@ -20,11 +25,8 @@ const withheld = '{"level":"error","msg":"a log line was withheld: it could not 
 /** The level that QUADRANT_LOG_LEVEL asks for; `info` when it is not set. */
 export function logLevel(environment: Readonly<Record<string, string | undefined>>): LogLevel {
   const text = environment['QUADRANT_LOG_LEVEL'] ?? 'info';
-  const level = levels.find((known) => known === text);
-  if (level === undefined) {
-    throw new SwitchError('CONFIG_INVALID', `QUADRANT_LOG_LEVEL is "${text}"; it can be ${levels.join(', ')}`);
-  }
-  return level;
+  if (isLogLevel(text)) return text;
+  throw new SwitchError('CONFIG_INVALID', `QUADRANT_LOG_LEVEL is "${text}"; it can be ${logLevels.join(', ')}`);
 }
 
 /**

@@ -74,11 +74,32 @@ test('every address has the path of its key', () => {
   );
 });
 
+test('a process tells monitoring of itself where nodes.yaml says so, on loopback unless it says otherwise', () => {
+  const text = minimal
+    .replace('acquirer: { port: 8581 } }', 'acquirer: { port: 8581 }, monitor: { port: 8591 } }')
+    .replace('brokers:', 'witness: { id: w1, site: here, monitor: { host: 10.0.0.1, port: 8591 } }\nbrokers:');
+  const topology = parseTopology(text, 'nodes.yaml');
+  assert.deepEqual(topology.nodes[0]?.monitor, { host: '127.0.0.1', port: 8591 });
+  assert.deepEqual(
+    endpoints(topology)
+      .map(({ path, host, port }) => `${path.join(' ')} ${host}:${port}`)
+      .slice(-2),
+    ['nodes 0 monitor 127.0.0.1:8591', 'witness monitor 10.0.0.1:8591'],
+  );
+  assert.equal(parseTopology(minimal, 'nodes.yaml').nodes[0]?.monitor, undefined, 'the key may be left out');
+  assert.throws(() => parseTopology(text.replace('port: 8591', 'port: 8581'), 'nodes.yaml'), {
+    message: /nodes\[0\]\.monitor: the address 127\.0\.0\.1:8581 is already that of nodes\[0\]\.acquirer/,
+  });
+  assert.throws(() => parseTopology(text.replace('monitor: { port', 'monitor: { prot'), 'nodes.yaml'), {
+    message: /nodes\[0\]\.monitor\.prot: unknown key; did you mean "port"\?/,
+  });
+});
+
 const refusals: readonly (readonly [claim: string, text: string, message: RegExp])[] = [
   [
     'an unknown key near a known one',
     changed('n3, site: west, acquirer:', 'n3, site: west, acqirer:'),
-    /^nodes\.yaml, line 21: nodes\[2\]\.acqirer: unknown key; did you mean "acquirer"\?$/m,
+    /^nodes\.yaml, line 23: nodes\[2\]\.acqirer: unknown key; did you mean "acquirer"\?$/m,
   ],
   [
     'an unknown key near none',
@@ -94,7 +115,7 @@ const refusals: readonly (readonly [claim: string, text: string, message: RegExp
   [
     'a wrong type',
     changed('port: 8582', 'port: many'),
-    /line 20: nodes\[1\]\.acquirer\.port: expected number, found string/,
+    /line 22: nodes\[1\]\.acquirer\.port: expected number, found string/,
   ],
   ['a port out of range', changed('port: 8582', 'port: 65536'), /nodes\[1\]\.acquirer\.port: /],
   [

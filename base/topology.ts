@@ -37,11 +37,14 @@ export interface NodeSpecification {
   readonly site: string;
   /** Where acquirers connect (ISO 8583 over TCP). */
   readonly acquirer: Endpoint;
+  /** Where it tells monitoring of itself (HTTP); absent: nowhere. */
+  readonly monitor?: Endpoint | undefined;
 }
 
 export interface WitnessSpecification {
   readonly id: NodeId;
   readonly site: string;
+  readonly monitor?: Endpoint | undefined;
 }
 
 export interface BrokerSpecification {
@@ -112,8 +115,12 @@ const endpoint = z.strictObject({
 const schema = z.strictObject({
   cluster: identifier,
   sites: z.array(z.strictObject({ id: identifier, description: z.string().default('') })).min(1, needed),
-  nodes: z.array(z.strictObject({ id: processIdentifier, site: z.string(), acquirer: endpoint })).min(1, needed),
-  witness: z.strictObject({ id: processIdentifier, site: z.string() }).optional(),
+  nodes: z
+    .array(
+      z.strictObject({ id: processIdentifier, site: z.string(), acquirer: endpoint, monitor: endpoint.optional() }),
+    )
+    .min(1, needed),
+  witness: z.strictObject({ id: processIdentifier, site: z.string(), monitor: endpoint.optional() }).optional(),
   brokers: z
     .array(z.strictObject({ id: identifier, site: z.string(), client: endpoint, cluster: endpoint }))
     .min(1, needed),
@@ -301,14 +308,18 @@ function contradictions(parsed: Parsed): Problem[] {
 
 /** Every address that a process of the cluster listens at, with the path of its key in nodes.yaml. */
 export function endpoints(
-  topology: Pick<Topology | Parsed, 'brokers' | 'nodes'>,
+  topology: Pick<Topology | Parsed, 'brokers' | 'nodes' | 'witness'>,
 ): readonly (Endpoint & { readonly path: readonly (string | number)[] })[] {
   return [
     ...topology.brokers.flatMap((broker, index) => [
       { ...broker.client, path: ['brokers', index, 'client'] },
       { ...broker.cluster, path: ['brokers', index, 'cluster'] },
     ]),
-    ...topology.nodes.map((node, index) => ({ ...node.acquirer, path: ['nodes', index, 'acquirer'] })),
+    ...topology.nodes.flatMap((node, index) => [
+      { ...node.acquirer, path: ['nodes', index, 'acquirer'] },
+      ...(node.monitor === undefined ? [] : [{ ...node.monitor, path: ['nodes', index, 'monitor'] }]),
+    ]),
+    ...(topology.witness?.monitor === undefined ? [] : [{ ...topology.witness.monitor, path: ['witness', 'monitor'] }]),
   ];
 }
 

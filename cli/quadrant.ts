@@ -11,6 +11,7 @@ import { registerNode } from './commands/node.ts';
 import { registerRecover } from './commands/recover.ts';
 import { registerStandIn } from './commands/stand-in.ts';
 import { registerStatus } from './commands/status.ts';
+import { registerTail } from './commands/tail.ts';
 import { registerVerify } from './commands/verify.ts';
 import { createContext, exitCode } from './context.ts';
 import { commandRunner } from './run-command.ts';
@@ -53,6 +54,7 @@ const program = new Command('quadrant')
   .addHelpText('after', '\nExit codes: 0 good, 1 failed, 2 usage, 3 differences found, 4 some node unreachable')
   .exitOverride();
 registerStatus(program, run);
+registerTail(program, run);
 registerDrain(program, run);
 registerFailback(program, run);
 registerRecover(program, run);

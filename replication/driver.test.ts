@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { configGroup } from '../base/identifiers.ts';
+import { configGroup, type NodeId } from '../base/identifiers.ts';
 import { at, electionTimeoutMs, leaseMs } from './testing.ts';
 import { group, n1, n2, n3, n4, w1, everybody, failbackMs, type Process, Cluster, formed } from './driver/testing.ts';
 
@@ -13,6 +13,49 @@ describe('who leads (R7)', () => {
     cluster.advance(5_000);
     assert.equal(cluster.leader(), n1);
     assert.equal(cluster.of(n1).status().term, 1, 'at once, and for good');
+  });
+
+  test('every election, and why a leader ceased to be it, is told and counted', () => {
+    const cluster = formed();
+    const said = (id: NodeId): string[] =>
+      cluster
+        .of(id)
+        .loggedEvents.filter((each) => each.group === group)
+        .map(({ event, term = 0, reason = '' }) => `${event} ${term} ${reason}`.trim())
+        .filter((text) => /^(election|elected|leads-no-longer)/.test(text));
+    assert.deepEqual(said(n1), ['election 1 timeout', 'elected 1']);
+    cluster.of(n1).driver.drain(true);
+    cluster.until(n2);
+    assert.deepEqual(said(n1).slice(2), [`leads-no-longer 2 n2 asks for votes in term 2 (transfer)`]);
+    assert.deepEqual(said(n2), ['election 2 transfer', 'elected 2']);
+    const { counts } = cluster.of(n1).status();
+    assert.deepEqual(counts, { elections: 1, won: 1, handOvers: 1, handOversFailed: 0, leaderChanges: 2 });
+  });
+
+  test('followers that do not hear their leader any more say so; those who are asked for a vote after that do not', () => {
+    const cluster = formed();
+    cluster.kill(n1);
+    cluster.until(n2);
+    const silent = [n2, n3, n4, w1].flatMap((id) =>
+      cluster.of(id).loggedEvents.filter((each) => each.event === 'leader-silent' && each.group === group),
+    );
+    assert.ok(silent.length >= 1 && silent.length <= 4);
+    assert.ok(silent.every(({ term }) => term === 1));
+    cluster.advance(1000);
+    cluster.of(n2).driver.drain(true);
+    cluster.until(n3);
+    const later = [n3, n4, w1].flatMap((id) => cluster.of(id).loggedEvents.filter(({ term }) => term === 3));
+    assert.ok(later.length > 0 && later.every(({ event }) => event !== 'leader-silent'), 'a hand-over is no silence');
+  });
+
+  test('a leader that hears no majority says that it ceases for that', () => {
+    const cluster = formed();
+    for (const id of [n2, n3, n4, w1]) cluster.kill(id);
+    cluster.advance(2 * electionTimeoutMs);
+    const ended = cluster
+      .of(n1)
+      .loggedEvents.find(({ event, group: of }) => event === 'leads-no-longer' && of === group);
+    assert.equal(ended?.reason, `no majority has answered for ${electionTimeoutMs} ms`);
   });
 
   test('each group by its own order', () => {

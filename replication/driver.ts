@@ -128,6 +128,7 @@ export interface ReplicaStatus {
   readonly votes: boolean;
   readonly transferringTo: NodeId | undefined;
   readonly failure: string | undefined;
+  readonly counts: Readonly<GroupCounts>;
   readonly followers: readonly {
     readonly id: NodeId;
     readonly match: number;
@@ -136,8 +137,23 @@ export interface ReplicaStatus {
   }[];
 }
 
+/** What happened to a group here since the start of the process. */
+export interface GroupCounts {
+  /** Elections that this process stood for, and those that it won. */
+  elections: number;
+  won: number;
+  /** Hand-overs that it began as leader, and those that came to nothing. */
+  handOvers: number;
+  handOversFailed: number;
+  /** Times that another leader was heard of than before. */
+  leaderChanges: number;
+}
+
 interface Hosted {
   readonly group: GroupId;
+  /** The leader that was heard of last, unless it has been given up. */
+  known: { readonly leader: NodeId; readonly term: number } | undefined;
+  readonly counts: GroupCounts;
   readonly replica: Replica;
   opened: OpenedGroup;
   failure: string | undefined;
@@ -222,11 +238,11 @@ export class Driver {
       writer: options.writer,
       mayInstall: (group, position) => this.#hosted.get(group)?.replica.takeSnapshot(position) === 'install',
       onOutcome: (group, outcome) => {
+        const { kind, ...rest } = outcome;
         const details =
-          outcome.kind === 'given-up'
-            ? { group, ...outcome }
-            : { group, kind: outcome.kind, from: outcome.from, index: outcome.position.index };
-        options.log(outcome.kind === 'given-up' ? 'warn' : 'info', details, 'snapshot of the group');
+          'position' in rest ? { group, from: rest.from, index: rest.position.index } : { group, ...rest };
+        const event = `snapshot-${kind}`;
+        options.log(kind === 'given-up' ? 'warn' : 'info', { event, ...details }, 'snapshot of the group');
       },
     });
   }
@@ -390,7 +406,8 @@ export class Driver {
   /** A draining node leads nothing that another can lead. */
   drain(on: boolean): void {
     this.#draining = on;
-    this.#options.log('info', { on }, 'drain');
+    const [event, message] = on ? ['drain', 'hands on what it leads'] : ['undrain', 'takes over again'];
+    this.#options.log('info', { event }, message);
     this.tick();
   }
 
@@ -468,7 +485,8 @@ export class Driver {
   #logOpening(group: GroupId): (error: Error | undefined) => void {
     return (error) => {
       if (error !== undefined) {
-        this.#options.log('error', { group }, `cannot open the group: ${describeError(error)}`);
+        const reason = describeError(error);
+        this.#options.log('error', { event: 'group-not-opened', group, reason }, 'the group cannot be opened');
       }
     };
   }
@@ -505,10 +523,20 @@ export class Driver {
       },
       saveIncarnation: (incarnation) => {
         state.saveIncarnation(group, incarnation);
-        log('warn', { group, incarnation }, 'this disk is older than peers remember: it becomes a new member');
+        log(
+          'warn',
+          { event: 'old-disk', group, incarnation },
+          'this disk is older than peers remember: it becomes a new member',
+        );
       },
       salvage: (entries) => {
         salvage(group, entries);
+        const [first, last] = [entries[0]?.index, entries.at(-1)?.index];
+        log(
+          'warn',
+          { event: 'entries-cut', group, first, last, count: entries.length },
+          'a later leader has other entries: what was cut is kept apart, and `local` answers are offered to the owner',
+        );
       },
       send: (to, message) => {
         this.#send(to, group, message);
@@ -517,6 +545,8 @@ export class Driver {
     });
     this.#hosted.set(group, {
       group,
+      known: undefined,
+      counts: { elections: 0, won: 0, handOvers: 0, handOversFailed: 0, leaderChanges: 0 },
       replica,
       opened,
       failure: undefined,
@@ -530,7 +560,8 @@ export class Driver {
       appliedBy: new Map(),
     });
     const { applied, path } = opened;
-    log('info', { group, applied, last: replica.log.last.index, term: replica.raft.term }, 'group opened');
+    const { term } = replica.raft;
+    log('info', { event: 'group-opened', group, applied, last: replica.log.last.index, term }, 'group opened');
     this.#options.emit({ kind: 'opened', group, path, applied });
   }
 
@@ -543,9 +574,19 @@ export class Driver {
   }
 
   readonly #listener: ReplicaListener = {
+    onCampaign: (group, term, reason) => {
+      this.#mustHost(group).counts.elections += 1;
+      this.#options.log('info', { event: 'election', group, term, reason }, 'stands for election');
+    },
     onRole: (group, leading, term) => {
       const hosted = this.#mustHost(group);
-      this.#options.log('info', { group, term }, leading ? 'leads the group' : 'leads the group no longer');
+      if (leading) {
+        hosted.counts.won += 1;
+        this.#options.log('info', { event: 'elected', group, term }, 'leads the group');
+      } else {
+        const reason = hosted.replica.raft.endedBecause;
+        this.#options.log('info', { event: 'leads-no-longer', group, term, reason }, 'leads the group no longer');
+      }
       this.#resign(hosted);
       hosted.handOver = undefined;
       hosted.better = undefined;
@@ -557,7 +598,10 @@ export class Driver {
       if (leader !== undefined) {
         const nowMs = this.#options.clock.monotonicMs();
         hosted.moves = [...hosted.moves.filter((at) => nowMs - at < movesWindowMs), nowMs];
+        hosted.counts.leaderChanges += 1;
       }
+      if (leader !== this.#options.self) this.#logLeader(hosted, leader, term);
+      hosted.known = leader === undefined ? undefined : { leader, term };
       this.#options.emit({ kind: 'leader', group, leader, term });
     },
     onProgress: (group, progress) => {
@@ -583,7 +627,11 @@ export class Driver {
       const hosted = this.#mustHost(group);
       hosted.failure = reason;
       this.#resign(hosted);
-      this.#options.log('error', { group, reason }, 'this copy of the group has stopped: rebuild it from the others');
+      this.#options.log(
+        'error',
+        { event: 'copy-stopped', group, reason },
+        'this copy of the group has stopped: rebuild it from the others',
+      );
       this.#options.emit({ kind: 'failure', group, reason });
     },
   };
@@ -592,6 +640,16 @@ export class Driver {
     const hosted = this.#hosted.get(group);
     if (hosted === undefined) throw new Error(`group ${group} is not open`);
     return hosted;
+  }
+
+  /** That nobody leads is a line where a silence was noticed, not at everybody who is asked for a vote after that. */
+  #logLeader(hosted: Hosted, leader: NodeId | undefined, term: number): void {
+    const { log, self } = this.#options;
+    const { group, known } = hosted;
+    if (leader !== undefined) log('info', { event: 'follows', group, leader, term }, 'follows the leader of the group');
+    else if (known !== undefined && known.leader !== self && known.term === term) {
+      log('warn', { event: 'leader-silent', group, leader: known.leader, term }, 'does not hear the leader any more');
+    }
   }
 
   // ---- leading ---------------------------------------------------------------------------------------------------
@@ -637,8 +695,9 @@ export class Driver {
     if (this.#hasOwner(hosted.group) && hosted.led === undefined) this.#lead(hosted);
     const to = this.#successor(hosted, nowMs);
     if (to !== undefined) this.#handOver(hosted, to, nowMs);
-    else if (this.#isStalled(hosted, nowMs)) hosted.replica.stepDown();
-    else this.#stepMembership(hosted, nowMs);
+    else if (this.#isStalled(hosted, nowMs)) {
+      hosted.replica.stepDown(`its deciding thread has stood still for ${this.stalledMs} ms`);
+    } else this.#stepMembership(hosted, nowMs);
   }
 
   /** To whom the group is to go now, if to anyone. */
@@ -689,7 +748,8 @@ export class Driver {
 
   #handOver(hosted: Hosted, to: NodeId, nowMs: number): void {
     const { group } = hosted;
-    this.#options.log('info', { group, to }, 'hands the group over');
+    hosted.counts.handOvers += 1;
+    this.#options.log('info', { event: 'hand-over', group, to }, 'hands the group over');
     // A deciding thread that does not answer may go by the last lease that it heard of until that is over (R3).
     const leaseUntilMs = Math.min(
       hosted.replica.raft.endLease(),
@@ -710,7 +770,8 @@ export class Driver {
     if (!handOver.begun && nowMs >= handOver.pauseUntilMs) this.#transfer(hosted, handOver);
     if (!handOver.begun || hosted.replica.raft.transferringTo !== undefined) return;
     const { group } = hosted;
-    this.#options.log('warn', { group, to: handOver.to }, 'the hand-over came to nothing');
+    hosted.counts.handOversFailed += 1;
+    this.#options.log('warn', { event: 'hand-over-failed', group, to: handOver.to }, 'the hand-over came to nothing');
     hosted.handOver = undefined;
     hosted.notBeforeMs = nowMs + retryHandOverMs;
     this.#options.emit({ kind: 'pause', group, on: false });
@@ -723,7 +784,7 @@ export class Driver {
     // One at a time, and again only when it has not come into the log by then.
     hosted.notBeforeMs = nowMs + retryHandOverMs / 4;
     const entry: MembershipEntry = { kind: 'membership', at: this.#options.clock.wallMs(), ...step, lost: [] };
-    this.#options.log('info', { group, ...step }, 'changes the membership');
+    this.#options.log('info', { event: 'membership', group, ...step }, 'changes the membership');
     if (hosted.led === undefined) replica.propose([encodeBody(entry)]);
     else this.#options.emit({ kind: 'append', group, epoch: hosted.led.epoch, entry });
   }
@@ -813,7 +874,9 @@ export class Driver {
       difference: 'its nodes.yaml has other voters or sites',
       toldMs: Number.NEGATIVE_INFINITY,
     };
-    if (!this.#mismatches.has(from)) this.#options.log('error', { peer: from }, 'refused: other voters or sites');
+    if (!this.#mismatches.has(from)) {
+      this.#options.log('error', { event: 'peer-refused', peer: from }, 'refused: other voters or sites');
+    }
     if (description !== undefined) known.difference = differenceOf(this.#topology.description, description);
     if (nowMs - known.toldMs >= describeEveryMs) {
       known.toldMs = nowMs;
@@ -883,6 +946,7 @@ export class Driver {
       votes: raft.votes,
       transferringTo: raft.transferringTo,
       failure,
+      counts: hosted.counts,
       followers: [...raft.progress()].map(([id, { match, applied, lastHeardMs }]) => ({
         id,
         match,

@@ -82,6 +82,7 @@ export class NatsBus implements Bus {
   readonly #onStatus: NatsBusOptions['onStatus'];
   #connected = true;
   #tooLarge = 0;
+  #disconnects = 0;
 
   constructor(connection: NatsConnection, options: NatsBusOptions) {
     this.#connection = connection;
@@ -98,6 +99,11 @@ export class NatsBus implements Bus {
   /** Messages that were too large to send: a fault of whoever made them. */
   get tooLarge(): number {
     return this.#tooLarge;
+  }
+
+  /** Times that it lost its broker. */
+  get disconnects(): number {
+    return this.#disconnects;
   }
 
   /** Where the process is connected now, `host:port`. */
@@ -156,9 +162,13 @@ export class NatsBus implements Bus {
 
   async #followStatus(): Promise<void> {
     for await (const status of this.#connection.status()) {
-      if (status.type === 'disconnect') this.#connected = false;
+      if (status.type === 'disconnect') {
+        this.#connected = false;
+        this.#disconnects += 1;
+      }
       if (status.type === 'reconnect') this.#connected = true;
-      if (status.type === 'ping') continue;
+      // Each try to come back is one: that it is away has been said.
+      if (status.type === 'ping' || status.type === 'reconnecting') continue;
       this.#onStatus(status.type, 'server' in status ? status.server : 'error' in status ? String(status.error) : '');
     }
   }

@@ -275,6 +275,9 @@ export class Raft {
   #votes = new Set<NodeId>();
   #peers = new Map<NodeId, Progress>();
   #campaignAtMs = 0;
+  #campaigns = 0;
+  #campaignReason: CampaignReason = 'timeout';
+  #endedBecause = '';
   #leaderHeardMs = Number.NEGATIVE_INFINITY;
   /** Until then nobody's candidacy is answered: whoever this member followed before its start may hold a lease. */
   #deafUntilMs: number;
@@ -517,6 +520,7 @@ export class Raft {
         break;
     }
     if (message.term > this.#term) {
+      this.#endedBecause = `${from} is at term ${message.term}`;
       this.#follow(message.term, undefined);
       this.#campaignLater(nowMs, 0);
     }
@@ -563,6 +567,16 @@ export class Raft {
     return leaseUntilMs;
   }
 
+  /** Elections that this member has stood for since its start, and why it stood for the last one; for people. */
+  get campaigns(): { readonly count: number; readonly reason: string } {
+    return { count: this.#campaigns, reason: this.#campaignReason };
+  }
+
+  /** Why this member last ceased to lead, in words; for people. */
+  get endedBecause(): string {
+    return this.#endedBecause;
+  }
+
   /** Hands leadership to a voter: as soon as it has everything it is told to campaign. False: not possible now. */
   transfer(to: NodeId, nowMs: number): boolean {
     const progress = this.#peers.get(to);
@@ -575,8 +589,9 @@ export class Raft {
   }
 
   /** Leads no longer, and lets others try first: this process cannot serve as a leader. */
-  stepDown(nowMs: number): void {
+  stepDown(nowMs: number, reason = 'it does not vote any more'): void {
     if (this.#role !== 'leader') return;
+    this.#endedBecause = reason;
     // Its lease, which the deciding thread may still go by, rests on its own deafness too.
     this.#deafUntilMs = Math.max(this.#deafUntilMs, nowMs + this.#electionTimeoutMs);
     this.#follow(this.#term, undefined);
@@ -679,6 +694,7 @@ export class Raft {
       if (nowMs - progress.lastSentMs >= this.#heartbeatMs) this.#sendAppend(peer, progress, nowMs, true);
     }
     if (this.silenceMs(nowMs) >= this.#electionTimeoutMs) {
+      this.#endedBecause = `no majority has answered for ${this.#electionTimeoutMs} ms`;
       this.#follow(this.#term, undefined);
       this.#campaignLater(nowMs, 0);
     } else if (this.#transfer !== undefined && nowMs >= this.#transfer.untilMs) {
@@ -792,6 +808,8 @@ export class Raft {
   }
 
   #campaign(reason: CampaignReason, nowMs: number): void {
+    this.#campaigns += 1;
+    this.#campaignReason = reason;
     this.#term += 1;
     this.#votedFor = this.self;
     this.#hardStateChanged = true;
@@ -827,6 +845,7 @@ export class Raft {
     if (!this.#confirmed && !isRecovery) return;
     if (message.reason === 'timeout' && this.#isDeaf(nowMs)) return;
     if (message.term > this.#term) {
+      this.#endedBecause = `${from} asks for votes in term ${message.term} (${message.reason})`;
       this.#follow(message.term, undefined);
       this.#campaignLater(nowMs, 0);
     }

@@ -313,7 +313,7 @@ describe('the order in which a replica carries things out', () => {
     const leader = new Bench(n1);
     leader.lead();
     leader.happened();
-    leader.replica.stepDown();
+    leader.replica.stepDown('it was asked to');
     assert.deepEqual(leader.happened(), ['follow', 'leader unknown']);
     assert.equal(leader.replica.propose(['"x"']), undefined);
   });

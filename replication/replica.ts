@@ -45,6 +45,8 @@ export interface ReplicaOptions {
 export interface ReplicaListener {
   /** This node came to lead, or no longer does. */
   onRole(group: GroupId, leading: boolean, term: number): void;
+  /** This node stands for election, or has since the last turn. */
+  onCampaign?(group: GroupId, term: number, reason: string): void;
   /** Another leader is known than before, or none. */
   onLeader(group: GroupId, leader: NodeId | undefined, term: number): void;
   /** More of the log is committed or on this node's disk, or the lease was renewed. */
@@ -92,6 +94,7 @@ export class Replica {
   #flushScheduled = false;
   #reported = { commit: 0, durable: 0, leaseUntilMs: 0, leading: false, term: 0 };
   #reportedLeader: NodeId | undefined;
+  #reportedCampaigns = 0;
   /** What has been cut since the write that is under way was handed over: its report says nothing about what follows. */
   #cutSinceWrite: number | undefined;
   #waiting: Append[] = [];
@@ -150,9 +153,9 @@ export class Replica {
   }
 
   /** Leads no longer, at once. */
-  stepDown(): void {
+  stepDown(reason: string): void {
     if (this.#stopped) return;
-    this.raft.stepDown(this.#options.clock.monotonicMs());
+    this.raft.stepDown(this.#options.clock.monotonicMs(), reason);
     this.#flush();
   }
 
@@ -313,7 +316,11 @@ export class Replica {
 
   #report(listener: ReplicaListener): void {
     const leading = this.raft.role === 'leader';
-    const { term, commit, durable, leader, leaseUntilMs } = this.raft;
+    const { term, commit, durable, leader, leaseUntilMs, campaigns } = this.raft;
+    if (campaigns.count !== this.#reportedCampaigns) {
+      this.#reportedCampaigns = campaigns.count;
+      listener.onCampaign?.(this.group, term, campaigns.reason);
+    }
     if (leading !== this.#reported.leading || (leading && term !== this.#reported.term)) {
       this.#reported = { ...this.#reported, leading, term };
       listener.onRole(this.group, leading, term);

@@ -23,7 +23,15 @@ export async function placeForDrill(folder: string, cluster: string): Promise<Dr
     const topology: Topology = {
       ...sample,
       cluster,
-      nodes: sample.nodes.map((node) => ({ ...node, acquirer: shifted(node.acquirer) })),
+      nodes: sample.nodes.map((node) => ({
+        ...node,
+        acquirer: shifted(node.acquirer),
+        ...(node.monitor === undefined ? {} : { monitor: shifted(node.monitor) }),
+      })),
+      witness:
+        sample.witness?.monitor === undefined
+          ? sample.witness
+          : { ...sample.witness, monitor: shifted(sample.witness.monitor) },
       brokers: sample.brokers.map((broker) => ({
         ...broker,
         client: shifted(broker.client),

@@ -14,7 +14,7 @@ import { ledgerFold } from './ledger-fold.ts';
 import { GroupReader } from './log-reader.ts';
 import { installSteps, type InstallStep } from './snapshot-install.ts';
 import { chained, readByHand, sampleLog, temporaryFolder, writeFile } from './testing.ts';
-import { WriteQueue } from './write-queue.ts';
+import { WriteQueue, type WriteMeter } from './write-queue.ts';
 import type { WriterEvent } from './writer.ts';
 
 const group = groupId('a');
@@ -54,6 +54,7 @@ function start(
     readonly fold?: Fold;
     readonly onEvent?: (event: WriterEvent) => void;
     readonly onStep?: (step: InstallStep) => void;
+    readonly meter?: WriteMeter;
   } = {},
 ): Bench {
   const folder = temporaryFolder(context);
@@ -67,6 +68,7 @@ function start(
       options.onEvent?.(event);
     },
     options.onStep,
+    options.meter,
   );
   queue.add(group, GroupFile.open(path, group, 'test', options.fold ?? noFold));
   context.after(() => {
@@ -105,7 +107,13 @@ describe('a file that cannot be written', () => {
   };
 
   test('fails the whole write and says so once; the file is as it was', (context) => {
-    const { path, came, submit } = start(context, { fold: small(40) });
+    const counted: string[] = [];
+    const meter: WriteMeter = {
+      committed: (entries, durationMs) => counted.push(`${entries} in ${durationMs} ms`),
+      locked: () => counted.push('locked'),
+      failed: () => counted.push('failed'),
+    };
+    const { path, came, submit } = start(context, { fold: small(40), meter });
     const good = large(originPosition(group), 20);
     submit({ entries: good, applyThrough: 20 });
     assert.deepEqual(came(), ['written 20 20']);
@@ -114,6 +122,7 @@ describe('a file that cannot be written', () => {
     assert.deepEqual(came(), ['failed: database or disk is full']);
     assert.deepEqual(readByHand(path, 'SELECT max(log_index) FROM log'), [20]);
     assert.deepEqual(readByHand(path, 'SELECT count(*) FROM log'), [20]);
+    assert.deepEqual(counted, ['20 in 0 ms', 'failed']);
   });
 
   test('takes nothing more until it has been opened anew, also what would fit', (context) => {

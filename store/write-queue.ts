@@ -22,6 +22,16 @@ interface GroupQueue {
   failure: string | undefined;
 }
 
+/** Hears of every transaction; so it has to be quick. */
+export interface WriteMeter {
+  /** A transaction of so many entries was synced, and took so long. */
+  committed(entries: number, durationMs: number): void;
+  /** The file was locked by somebody's shell, and is tried again. */
+  locked(): void;
+  /** The file cannot be written any more. */
+  failed(): void;
+}
+
 /** How long apply waits at a mark for the comparing reader's snapshot before it goes on without it (R14). */
 const maximumPauseMs = 2000;
 
@@ -33,6 +43,7 @@ export class WriteQueue {
   readonly #clock: Clock;
   readonly #emit: (event: WriterEvent) => void;
   readonly #onInstallStep: (step: InstallStep) => void;
+  readonly #meter: WriteMeter | undefined;
   readonly #groups = new Map<GroupId, GroupQueue>();
   #scheduled = false;
 
@@ -41,10 +52,12 @@ export class WriteQueue {
     clock: Clock,
     emit: (event: WriterEvent) => void,
     onInstallStep: (step: InstallStep) => void = () => undefined,
+    meter?: WriteMeter,
   ) {
     this.#clock = clock;
     this.#emit = emit;
     this.#onInstallStep = onInstallStep;
+    this.#meter = meter;
   }
 
   add(group: GroupId, file: GroupFile): void {
@@ -182,7 +195,12 @@ export class WriteQueue {
     batch: WriteBatch,
   ): WriteOutcome | undefined {
     try {
-      return queue.file.write(batch);
+      const beganMs = this.#clock.monotonicMs();
+      const outcome = queue.file.write(batch);
+      if (batch.entries.length > 0) {
+        this.#meter?.committed(batch.entries.length, this.#clock.monotonicMs() - beganMs);
+      }
+      return outcome;
     } catch (error) {
       queue.waiting = [...requests, ...queue.waiting];
       if (!isBusy(error)) {
@@ -191,6 +209,7 @@ export class WriteQueue {
       }
     }
     // Someone's shell has the file locked: the same is tried again, in order.
+    this.#meter?.locked();
     this.#clock.after(busyRetryMs, () => {
       this.#schedule();
     });
@@ -202,6 +221,7 @@ export class WriteQueue {
     const refused = queue.waiting;
     this.#giveUp(queue);
     queue.failure = reason;
+    this.#meter?.failed();
     this.#emit({ kind: 'failed', group, reason });
     this.#refuse(group, refused.filter(isSnapshotRequest), reason);
   }

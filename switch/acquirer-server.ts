@@ -23,6 +23,10 @@ export interface AcquirerServerOptions {
   readonly slowReaderMs: number;
   /** Why a connection ended, for the log. */
   readonly onClosed: (remote: string, reason: string) => void;
+  /** A connection has ended, for whichever reason. */
+  readonly onEnded?: (remote: string) => void;
+  /** A connection was turned away: there are as many as there may be. */
+  readonly onRefused?: (remote: string) => void;
 }
 
 /** Answers that lie unsent in a connection beyond this: the node stops reading its requests. */
@@ -63,6 +67,9 @@ export class AcquirerServer {
       this.#accept(socket);
     });
     this.#server.maxConnections = options.maximumConnections;
+    this.#server.on('drop', (data) => {
+      options.onRefused?.(`${data?.remoteAddress ?? '?'}:${data?.remotePort ?? 0}`);
+    });
   }
 
   get connections(): number {
@@ -161,6 +168,7 @@ export class AcquirerServer {
     });
     socket.on('close', () => {
       this.#connections.delete(connection);
+      this.#options.onEnded?.(remote);
     });
   }
 

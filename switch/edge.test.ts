@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { ManualClock } from '../base/manual-clock.ts';
+import { refusal } from './authorizer.ts';
 import type { ForwardedRequest } from './forward.ts';
 import {
   approvalOutcome as approval,
@@ -252,4 +253,28 @@ test('the business date is the UTC day of the edge', () => {
     bench.handle();
     assert.equal(bench.sent[0]?.[1].request.businessDate, date);
   }
+});
+
+test('its meter hears of every request that it brought to an owner when it is answered, with attempt and owner', () => {
+  const heard: unknown[] = [];
+  const refused: string[] = [];
+  const meter = {
+    answered: (answered: unknown) => void heard.push(answered),
+    refused: (reason: string) => void refused.push(reason),
+  };
+  const bench = new Bench({ meter });
+  bench.handle();
+  bench.clock.advance(40);
+  const [, { id, attempt }] = bench.sent[0] ?? assert.fail('it was sent');
+  bench.edge.onAnswer({ id, attempt, outcome: { kind: 'answer', answer: refusal('51') } });
+  bench.handle({ 11: '000002' });
+  bench.pass(3025);
+  const common = { mti: '0100', group, asked: n2 };
+  assert.deepEqual(heard, [
+    { ...common, attempt, responseCode: '51', durationMs: 40 },
+    { ...common, attempt: 'n1.4.2', responseCode: '91', durationMs: 3000 },
+  ]);
+  bench.clock.advance(10_000);
+  bench.handle({ 11: '000003' });
+  assert.deepEqual(refused, ['it was read after a pause']);
 });

@@ -54,6 +54,22 @@ export interface EdgeOptions {
   readonly standIn?: StandInOptions;
   /** For requests of links that have no deadline of their own. */
   readonly requestDeadlineMs: number;
+  readonly meter?: EdgeMeter;
+}
+
+/** Hears of every request that this edge brings to an owner; so it has to be quick. */
+export interface EdgeMeter {
+  /** It was answered. `asked`: the owner that had it last, if any. `durationMs`: since it was read. */
+  answered(answered: {
+    readonly attempt: string;
+    readonly mti: string;
+    readonly responseCode: string;
+    readonly group: GroupId;
+    readonly asked: NodeId | undefined;
+    readonly durationMs: number;
+  }): void;
+  /** Answered 91 without having been brought to anybody. */
+  refused(reason: string): void;
 }
 
 interface Pending {
@@ -62,6 +78,7 @@ interface Pending {
   readonly request: SwitchRequest;
   readonly group: GroupId;
   readonly attempt: string;
+  readonly sinceMs: number;
   readonly deadlineMs: number;
   /** From when on this edge may approve it by itself. */
   standInMs: number;
@@ -171,6 +188,7 @@ export class Edge {
     // Read after a pause longer than the deadline (R5): it has been in our buffers for who knows how long.
     const stale = nowMs - this.#lastTickMs > deadlineMs;
     if (configuration === undefined || stale) {
+      this.#options.meter?.refused(stale ? 'it was read after a pause' : 'no configuration has been entered yet');
       refuse(inoperative);
       return;
     }
@@ -193,6 +211,7 @@ export class Edge {
       request,
       group,
       attempt: `${self}.${boot}.${id}`,
+      sinceMs: nowMs,
       deadlineMs: nowMs + deadlineMs,
       standInMs: this.#options.standIn === undefined ? Number.POSITIVE_INFINITY : nowMs + deadlineMs - reserveMs,
       respond,
@@ -345,8 +364,19 @@ export class Edge {
     return { attempt, key: duplicateKey(request), group, at: this.#options.clock.wallMs() };
   }
 
-  #answerInoperative({ message, respond }: Pending): void {
-    respond(buildRefusal(message, inoperative));
+  #answerInoperative(pending: Pending): void {
+    this.#respond(pending, buildRefusal(pending.message, inoperative));
+  }
+
+  #respond({ attempt, message, group, asked, sinceMs, respond }: Pending, answer: IsoMessage): void {
+    const { clock, meter } = this.#options;
+    if (meter !== undefined) {
+      const code = answer.fields.get(39);
+      const responseCode = typeof code === 'string' ? code : '';
+      const durationMs = clock.monotonicMs() - sinceMs;
+      meter.answered({ attempt, mti: message.mti, responseCode, group, asked, durationMs });
+    }
+    respond(answer);
   }
 
   #noteLeaders(nowMs: number): void {
@@ -399,7 +429,7 @@ export class Edge {
 
   /** The approval is on disk, or could not be written. */
   #onApproved(pending: Pending, decision: DecisionEntry, failed: boolean): void {
-    const { attempt, message, respond, deadlineMs } = pending;
+    const { attempt, message, deadlineMs } = pending;
     if (failed) {
       this.#giveUp(pending);
     } else if (this.#options.clock.monotonicMs() >= deadlineMs) {
@@ -408,7 +438,7 @@ export class Edge {
       });
     } else {
       this.#desk.offer(attempt);
-      respond(buildAnswer(message, answerOf(decision)));
+      this.#respond(pending, buildAnswer(message, answerOf(decision)));
     }
   }
 
@@ -431,7 +461,7 @@ export class Edge {
 
   #finish(pending: Pending, answer: IsoMessage): void {
     this.#pending.delete(pending.id);
-    pending.respond(answer);
+    this.#respond(pending, answer);
   }
 }
 

@@ -303,3 +303,24 @@ test('whatever happens, everyone who asks is told once, and no answer leaves bef
     }),
   );
 });
+
+test('its meter hears how long a decision took to become durable, of those that were left open, and what was settled', () => {
+  const heard: unknown[][] = [];
+  const meter = {
+    durable: (...all: unknown[]) => heard.push(['durable', ...all]),
+    lost: (...all: unknown[]) => heard.push(['lost', ...all]),
+    overloaded: (...all: unknown[]) => heard.push(['overloaded', ...all]),
+    settled: (of: string, claim: { kind: string }, outcome: string) => heard.push(['settled', of, claim.kind, outcome]),
+  };
+  const bench = new OwnerBench({ meter }).ready();
+  bench.ask('first');
+  bench.clock.advance(12);
+  bench.progress(3, 3);
+  bench.ask('second', { stan: '000002' });
+  bench.clock.advance(5);
+  bench.owner.resign();
+  assert.deepEqual(heard, [
+    ['durable', 'a', 'n2.1.first', 3, 12],
+    ['lost', 'a', 'n2.1.second', 4, 5],
+  ]);
+});

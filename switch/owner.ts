@@ -44,6 +44,19 @@ export interface OwnerOptions {
   readonly stalledMs: number;
   /** Until when, on the clock's monotonic time, nobody else can lead the group (R3); 0: no lease. */
   readonly leaseUntilMs: () => number;
+  readonly meter?: OwnerMeter;
+}
+
+/** Hears of every decision that had to wait for its entry's durability; so it has to be quick. */
+export interface OwnerMeter {
+  /** Its answer left after so long. */
+  durable(group: GroupId, attempt: string, index: number, durationMs: number): void;
+  /** Leadership ended before: the edge is told to ask again. */
+  lost(group: GroupId, attempt: string, index: number, durationMs: number): void;
+  /** Not decided: too much is uncommitted, or for too long. */
+  overloaded(group: GroupId, attempt: string): void;
+  /** An approval that no acquirer received was entered as such, or something else a node brought was settled. */
+  settled(group: GroupId, claim: Claim, outcome: ClaimOutcome): void;
 }
 
 /** How far the log is in the term that this node leads. */
@@ -177,6 +190,7 @@ export class GroupOwner {
       return;
     }
     if (this.#stalled()) {
+      this.#options.meter?.overloaded(this.#options.group, attempt);
       bounce('overloaded');
       return;
     }
@@ -200,7 +214,7 @@ export class GroupOwner {
         done({ kind: 'answer', answer: refusal(decision.responseCode) });
         return;
       case 'stored':
-        this.#whenDurable(decision.index, range.durability, decision.answer, done);
+        this.#whenDurable(decision.index, range.durability, decision.answer, attempt, done);
         return;
       case 'repeated':
       case 'decided': {
@@ -210,7 +224,7 @@ export class GroupOwner {
           return;
         }
         const answer = decision.kind === 'repeated' ? decision.answer : answerOf(decision.entry);
-        this.#whenDurable(index, range.durability, answer, done);
+        this.#whenDurable(index, range.durability, answer, attempt, done);
         return;
       }
     }
@@ -228,6 +242,7 @@ export class GroupOwner {
     const index = plan.kind === 'known' ? plan.index : this.append(plan.entry);
     if (index === undefined) return;
     const committed = (): void => {
+      if (plan.kind !== 'known') this.#options.meter?.settled(this.#options.group, claim, plan.outcome);
       settled(plan.outcome);
     };
     this.whenCommitted(index, committed, () => undefined);
@@ -310,16 +325,21 @@ export class GroupOwner {
     index: number,
     durability: Durability,
     answer: DecidedAnswer,
+    attempt: string,
     done: (outcome: OwnerOutcome) => void,
   ): void {
-    const deliver = (): void => {
-      done({ kind: 'answer', answer });
-    };
     if (this.#mayLeave(index, durability)) {
-      deliver();
+      done({ kind: 'answer', answer });
       return;
     }
+    const { clock, group, meter } = this.#options;
+    const sinceMs = clock.monotonicMs();
+    const deliver = (): void => {
+      meter?.durable(group, attempt, index, clock.monotonicMs() - sinceMs);
+      done({ kind: 'answer', answer });
+    };
     const giveUp = (): void => {
+      meter?.lost(group, attempt, index, clock.monotonicMs() - sinceMs);
       done({ kind: 'bounce', reason: 'not-the-owner' });
     };
     this.#wait(index, { durability, deliver, giveUp });

@@ -36,6 +36,8 @@ class Bench {
   readonly handled: IsoMessage[] = [];
   readonly oddities: string[] = [];
   readonly closed: string[] = [];
+  readonly counted: string[] = [];
+  readonly signs: boolean[] = [];
   readonly respond: ((answer: IsoMessage) => void)[] = [];
   answering: 'at once' | 'later' = 'at once';
   readonly session = new Session({
@@ -49,6 +51,11 @@ class Bench {
     },
     close: (reason) => this.closed.push(reason),
     onOddity: (kind, detail) => this.oddities.push(`${kind}: ${detail}`),
+    meter: {
+      request: (mti) => this.counted.push(mti),
+      answer: (mti, responseCode) => this.counted.push(`${mti} ${responseCode}`),
+    },
+    onSign: (on) => this.signs.push(on),
   });
 
   /** MTI and DE 39 of the answer; `nothing` when there is none; each frame calls back exactly once. */
@@ -284,4 +291,24 @@ test('a connection that sends a hundred messages which cannot even be answered i
     assert.equal(bench.receive(Buffer.from('0100')), 'nothing');
   }
   assert.deepEqual(bench.closed, ['100 unreadable messages']);
+});
+
+test('every message whose type could be read is counted, and every answer with its response code', () => {
+  const bench = new Bench();
+  for (const frame of [
+    purchase(),
+    network('001'),
+    network('002'),
+    purchase('0200'),
+    Buffer.from('0100'),
+    purchase('0110'),
+  ]) {
+    bench.receive(frame);
+  }
+  bench.receive(Buffer.concat([purchase(), Buffer.from('trailing')]));
+  assert.deepEqual(bench.counted, [
+    ...['0100', '0110 00', '0800', '0810 00', '0800', '0810 00', '0200', '0210 91'],
+    ...['0110', '0100', '0110 30'],
+  ]);
+  assert.deepEqual(bench.signs, [true, false], 'and that the link signed on and off is told');
 });

@@ -20,6 +20,16 @@ export interface SessionOptions {
   readonly close: (reason: string) => void;
   /** Something worth a look that gets no answer or a format error; never with field contents. */
   readonly onOddity: (kind: Oddity, detail: string) => void;
+  /** Counts; called for every message, so it has to be quick. */
+  readonly meter?: SessionMeter;
+  /** The link signed on (true) or off. */
+  readonly onSign?: (on: boolean) => void;
+}
+
+export interface SessionMeter {
+  /** A message that could be read, or whose MTI could. */
+  request(mti: string): void;
+  answer(mti: string, responseCode: string): void;
 }
 
 /** unreadable: no answer is possible. format-error: answered with 30. unmatched: a response nobody asked for. */
@@ -53,10 +63,12 @@ export class Session {
         return;
       }
       onOddity('format-error', detail);
+      this.#options.meter?.request(readable.mti);
       this.#send(buildRefusal({ mti: readable.mti, fields: readable.fields }, '30'), send);
       return;
     }
     const { message } = unpacked;
+    this.#options.meter?.request(message.mti);
     if (!expectsAnswer(message.mti)) {
       onOddity('unmatched', `MTI ${message.mti}`);
       send(undefined);
@@ -78,9 +90,11 @@ export class Session {
     switch (message.fields.get(70)) {
       case signOn:
         this.#signedOff = false;
+        this.#options.onSign?.(true);
         return '00';
       case signOff:
         this.#signedOff = true;
+        this.#options.onSign?.(false);
         return '00';
       case echoTest:
         return '00';
@@ -94,6 +108,8 @@ export class Session {
   #send(answer: IsoMessage, send: (answer: Buffer | undefined) => void): void {
     const packed = pack(answer, this.#options.spec);
     if (packed.kind === 'packed') {
+      const responseCode = answer.fields.get(39);
+      if (typeof responseCode === 'string') this.#options.meter?.answer(answer.mti, responseCode);
       send(packed.bytes);
       return;
     }

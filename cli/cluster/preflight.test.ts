@@ -117,22 +117,26 @@ test('a port that is taken is named with its key, and a broker there with its cl
   const { topology } = await topologyOnFreePorts(temporaryFolder(context));
   await checkPortsFree(topology, realClock);
   const [node, broker] = [topology.nodes[1]?.acquirer, topology.brokers[2]?.client];
-  assert.ok(node !== undefined && broker !== undefined);
+  const monitor = topology.witness?.monitor;
+  assert.ok(node !== undefined && broker !== undefined && monitor !== undefined);
+  const monitoring = createServer().listen(monitor);
   const silent = createServer().listen(node);
   const greeting = createServer((socket) => {
     socket.on('error', () => undefined);
     socket.write('INFO {"server_name":"b-north","cluster":"quadrant"}\r\n');
   }).listen(broker);
-  await Promise.all([once(silent, 'listening'), once(greeting, 'listening')]);
+  await Promise.all([once(silent, 'listening'), once(greeting, 'listening'), once(monitoring, 'listening')]);
   context.after(() => {
     silent.close();
     greeting.close();
+    monitoring.close();
   });
   await assert.rejects(checkPortsFree(topology, realClock), {
     code: 'PORT_TAKEN',
     message: [
       `127.0.0.1:${broker.port} (brokers[2].client.port) is taken by a broker of cluster "quadrant": another Quadrant may be running`,
       `127.0.0.1:${node.port} (nodes[1].acquirer.port) is taken`,
+      `127.0.0.1:${monitor.port} (witness.monitor.port) is taken`,
     ].join('\n'),
   });
 });

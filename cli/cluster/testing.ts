@@ -51,16 +51,16 @@ export function requireNatsServer(): string {
 export async function topologyOnFreePorts(
   folder: string,
 ): Promise<{ readonly topology: Topology; readonly file: string }> {
-  const ports = await freePorts(10);
+  const ports = await freePorts(15);
   const port = (position: number): string => `{ port: ${ports[position] ?? 0} }`;
   const text = `cluster: test
 sites: [{ id: east }, { id: west }, { id: north }]
 nodes:
-  - { id: n1, site: east, acquirer: ${port(0)} }
-  - { id: n2, site: east, acquirer: ${port(1)} }
-  - { id: n3, site: west, acquirer: ${port(2)} }
-  - { id: n4, site: west, acquirer: ${port(3)} }
-witness: { id: w1, site: north }
+  - { id: n1, site: east, acquirer: ${port(0)}, monitor: ${port(10)} }
+  - { id: n2, site: east, acquirer: ${port(1)}, monitor: ${port(11)} }
+  - { id: n3, site: west, acquirer: ${port(2)}, monitor: ${port(12)} }
+  - { id: n4, site: west, acquirer: ${port(3)}, monitor: ${port(13)} }
+witness: { id: w1, site: north, monitor: ${port(14)} }
 brokers:
   - { id: b-east, site: east, client: ${port(4)}, cluster: ${port(5)} }
   - { id: b-west, site: west, client: ${port(6)}, cluster: ${port(7)} }

@@ -7,7 +7,7 @@ import { parseDurationMs } from '../acquirer/usage.ts';
 import { exitCode, nodeOf, type CommandContext } from '../context.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
-import { groupNames, lasting } from './situation.ts';
+import { groupNames, lasting } from './wording.ts';
 
 export interface DrainResult {
   readonly node: string;

@@ -28,6 +28,7 @@ async function startNode(context: CommandContext, id: string): Promise<number> {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const log = createLogger({ process: id, level: logLevel(process.env), destination: join(folder, 'node.log') });
   const supervised = process.env['QUADRANT_SUPERVISED'] === '1';
+  log.info({ event: 'starting', supervised }, 'starting');
   try {
     const node = await QuadrantNode.start({
       id: nodeId(id),
@@ -49,15 +50,15 @@ async function startNode(context: CommandContext, id: string): Promise<number> {
     if (process.send !== undefined) process.send({ kind: 'ready' });
     else context.print(`${id} serves. Ctrl-C stops it. Log: ${join(folder, 'node.log')}`);
     await endRequested(supervised);
-    log.info('stopping');
+    log.info({ event: 'stopping' }, 'stopping');
     await node.stop();
-    log.info('stopped');
+    log.info({ event: 'stopped' }, 'stopped');
     // The supervisor's channel would keep the process alive.
     if (process.connected) process.disconnect();
     return exitCode.good;
   } catch (error) {
     const message = describeError(error);
-    log.fatal(message);
+    log.fatal({ event: 'start-failed', reason: message }, 'could not start');
     if (process.send !== undefined) process.send({ kind: 'failed', message });
     if (error instanceof SwitchError) throw error;
     throw new Error(`${id} could not start: ${message}`, { cause: error });
@@ -76,7 +77,8 @@ function endRequested(supervised: boolean): Promise<void> {
 }
 
 function die(log: Logger, error: unknown): never {
-  log.fatal({ stack: error instanceof Error ? error.stack : undefined }, `broken invariant: ${describeError(error)}`);
+  const stack = error instanceof Error ? error.stack : undefined;
+  log.fatal({ event: 'broken-invariant', stack }, `broken invariant: ${describeError(error)}`);
   process.stderr.write(`quadrant: ${describeError(error)}\n`);
   process.exit(70);
 }

@@ -12,15 +12,9 @@ import { exitCode, formatTable, operatorName, wrapText, type CommandContext } fr
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { confirm } from './asking.ts';
-import {
-  groupNames,
-  hasMajority,
-  newerLogFirst,
-  viewGroups,
-  type ClusterAnswers,
-  type GroupView,
-} from './situation.ts';
+import { hasMajority, newerLogFirst, viewGroups, type ClusterAnswers, type GroupView } from './situation.ts';
 import { askAll } from './status.ts';
+import { groupNames } from './wording.ts';
 
 /** Where a group goes on without the members that are lost, and what each survivor had. */
 export interface GroupPlan {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import type { Finding } from './situation.ts';
+import type { Finding } from './wording.ts';
 import { findings } from './situation.ts';
 import { answersOf, topology } from './testing.ts';
 
@@ -22,7 +22,10 @@ const table: readonly (readonly [
     'a node that is away is named, with who leads in its place and that ownership returns by itself',
     { away: { n1: 12_300 }, owners: { a: 'n2', config: 'n2' } },
     [
-      ['problem', 'n1 does not answer: look at its process and its log, and start what has ended'],
+      [
+        'problem',
+        'n1 does not answer: look at its log (`quadrant tail --node n1`), and start what has ended (`quadrant node start n1`)',
+      ],
       [
         'displaced',
         'n2 leads groups a and config for n1, which has been away for 12 s: when it is back, ownership returns by itself',
@@ -33,7 +36,10 @@ const table: readonly (readonly [
     'when two nodes of an order cannot lead, it says of each why',
     { away: { n1: 200_000 }, owners: { a: 'n3', b: 'n4', config: 'n3' }, processes: { n2: { draining: true } } },
     [
-      ['problem', 'n1 does not answer: look at its process and its log, and start what has ended'],
+      [
+        'problem',
+        'n1 does not answer: look at its log (`quadrant tail --node n1`), and start what has ended (`quadrant node start n1`)',
+      ],
       ['note', 'n2 is drained: it leads nothing and takes nothing over. `quadrant undrain n2` ends that'],
       [
         'displaced',
@@ -51,7 +57,10 @@ const table: readonly (readonly [
     'neighbours in the order that are away are named together',
     { away: { n1: 5000, n2: 5000 }, owners: { a: 'n3', b: 'n4', config: 'n3' } },
     [
-      ['problem', 'n1 and n2 do not answer: look at their processes and logs, and start what has ended'],
+      [
+        'problem',
+        'n1 and n2 do not answer: look at their logs (`quadrant tail --node n1,n2`), and start what has ended (`quadrant node start ID`)',
+      ],
       [
         'displaced',
         'n3 leads groups a and config for n1 and n2, which have been away for 5 s: when n1 is back, ownership returns ' +
@@ -75,7 +84,16 @@ const table: readonly (readonly [
   ],
   [
     'a node that is back and far behind has to catch up first',
-    { owners: { a: 'n2' }, copies: { n1: { a: { applied: 5, commit: 5 } }, n2: { a: { commit: 5005 } } } },
+    {
+      owners: { a: 'n2' },
+      copies: {
+        n1: { a: { applied: 5, commit: 5 } },
+        n2: { a: { commit: 5005, applied: 5005 } },
+        n3: { a: { applied: 5005 } },
+        n4: { a: { applied: 5005 } },
+        w1: { a: { durable: 5005 } },
+      },
+    },
     [
       [
         'displaced',
@@ -115,7 +133,10 @@ const table: readonly (readonly [
     'a lost majority says who is missing, and that recovering is for lost disks only',
     { away: lostMajority, owners: { b: undefined, a: undefined, config: undefined } },
     [
-      ['problem', 'n3, n4 and w1 do not answer: look at their processes and logs, and start what has ended'],
+      [
+        'problem',
+        'n3, n4 and w1 do not answer: look at their logs (`quadrant tail --node n3,n4,w1`), and start what has ended (`quadrant node start ID`)',
+      ],
       [
         'problem',
         'groups a, b and config are without a majority: of 5 voters only n1 and n2 can vote, so their cards get 91. ' +
@@ -131,7 +152,10 @@ const table: readonly (readonly [
       copies: { n3: { a: { votes: false, votesReason: oldDisk } } },
     },
     [
-      ['problem', 'n4 and w1 do not answer: look at their processes and logs, and start what has ended'],
+      [
+        'problem',
+        'n4 and w1 do not answer: look at their logs (`quadrant tail --node n4,w1`), and start what has ended (`quadrant node start ID`)',
+      ],
       [
         'problem',
         'group a is without a majority: of 5 voters only n1 and n2 can vote, so their cards get 91. Bring back ' +
@@ -147,7 +171,10 @@ const table: readonly (readonly [
       copies: Object.fromEntries(['n1', 'n2', 'n4', 'w1'].map((id) => [id, { a: { voters: ['n1', 'n2'] } }])),
     },
     [
-      ['problem', 'n3 does not answer: look at its process and its log, and start what has ended'],
+      [
+        'problem',
+        'n3 does not answer: look at its log (`quadrant tail --node n3`), and start what has ended (`quadrant node start n3`)',
+      ],
       ['problem', 'n3 is not among the members of group a any more: to be started with an empty folder'],
       ['problem', 'n4 and w1 are not among the members of group a: added again when rebuilt from the others'],
     ],
@@ -156,7 +183,10 @@ const table: readonly (readonly [
     'a learner that went away is to be started',
     { away: { n4: 1 }, copies: { n1: { a: { voters: ['n1', 'n2', 'n3', 'w1'], learners: ['n4'] } } } },
     [
-      ['problem', 'n4 does not answer: look at its process and its log, and start what has ended'],
+      [
+        'problem',
+        'n4 does not answer: look at its log (`quadrant tail --node n4`), and start what has ended (`quadrant node start n4`)',
+      ],
       ['problem', 'n4 is away while being added to group a again: to be started'],
     ],
   ],
@@ -237,8 +267,102 @@ const table: readonly (readonly [
     },
     [
       ['problem', 'group a is without an owner, and n1, n2, n3, n4 and w1 can elect one: that takes about a second'],
-      ['problem', 'n1, n3: no configuration has been entered yet'],
+      ['problem', 'n1, n3: no configuration has been entered yet: `quadrant config load FILE`'],
       ['problem', 'n3: group b: no majority answers'],
+    ],
+  ],
+  [
+    'copies that are far behind are named with how far, where nothing else says it',
+    {
+      copies: {
+        n1: { a: { commit: 9000, applied: 9000 }, b: { commit: 3000, applied: 3000 } },
+        n2: { a: { applied: 8999 }, b: { applied: 3000 } },
+        n3: { a: { applied: 8001 }, b: { applied: 2500 } },
+        n4: { a: { applied: 4000 }, b: { applied: 1000 } },
+        w1: { a: { durable: 9000 }, b: { durable: 500 } },
+      },
+    },
+    [
+      [
+        'note',
+        "n4's copies of groups a and b are up to 5000 entries behind and catching up: ask again. If that does not get " +
+          "less, look at n4's disk and network",
+      ],
+      [
+        'note',
+        "w1's copy of group b is up to 2500 entries behind and catching up: ask again. If that does not get less, look " +
+          "at w1's disk and network",
+      ],
+    ],
+  ],
+  [
+    'a copy that has stopped says what to do',
+    { processes: { n3: { reasons: ['group a has stopped here: database or disk is full'] } } },
+    [
+      [
+        'problem',
+        'n3: group a has stopped here: database or disk is full. It has left the vote, the other copies go on. Look at ' +
+          'the disk of n3; then keep its files for inspection and start it with an empty folder, to be rebuilt from the ' +
+          'others',
+      ],
+    ],
+  ],
+  [
+    'trouble with a disk is told before copies stop for it',
+    {
+      processes: {
+        n1: { disk: { freeBytes: 300 * 1024 ** 2, walBytes: { 'group-a.db': 600 * 1024 ** 2, 'group-b.db': 4096 } } },
+        n2: { disk: { freeBytes: 2 * 1024 ** 3, walBytes: {} }, counters: { 'unsynced-reversals': 2 } },
+      },
+    },
+    [
+      [
+        'problem',
+        "n1's disk has only 300 MB free: make room. A copy that cannot be written stops and has to be rebuilt",
+      ],
+      [
+        'problem',
+        "n1's group-a.db has 600 MB in its write-ahead log: something reads the file without end, or holds it locked, " +
+          'a shell or a backup. Reads get slower until it lets go',
+      ],
+      [
+        'problem',
+        'n2 could not write 2 approvals to take back into its edge.db: look at its disk. They are in its memory alone: ' +
+          'do not stop it while it has approvals to take back',
+      ],
+    ],
+  ],
+  [
+    "nodes that use another site's broker are named together",
+    {
+      processes: {
+        n1: { broker: '127.0.0.1:7422' },
+        n2: { broker: '127.0.0.1:7422' },
+        w1: { site: 'north', broker: '127.0.0.1:7423' },
+      },
+    },
+    [
+      [
+        'note',
+        'n1 and n2 use broker b-west of site west instead of b-east, which was away: all is served, by a longer way. ' +
+          'Restarting n1 and n2 when there is time shortens it again',
+      ],
+    ],
+  ],
+  [
+    'different versions are named, as in a rolling upgrade',
+    { processes: { n3: { version: '0.2.0' } } },
+    [['note', 'the processes have different versions: 0.1.0 on n1, n2, n4 and w1; 0.2.0 on n3. Finish the upgrade']],
+  ],
+  [
+    'a node that no broker reaches, though it answers',
+    { processes: { n3: { reasons: ['no broker can be reached'] } } },
+    [
+      [
+        'problem',
+        'n3: no broker can be reached. One of its connections is gone, for its answer came by another: look at the ' +
+          'network between n3 and the brokers',
+      ],
     ],
   ],
 ];

@@ -1,5 +1,7 @@
 import { voters as configuredVoters, type Topology } from '../../base/topology.ts';
 import type { GroupStatus, ProcessStatus } from '../node/status.ts';
+import { awayFromTheirBrokers, troubleWithDisk, versionsApart } from './process-findings.ts';
+import { counted, groupNames, lasting, listed, note, problem, type Finding } from './wording.ts';
 
 /** What every process answered, in the order of nodes.yaml, the witness last; undefined: it did not. */
 export type ClusterAnswers = ReadonlyMap<string, ProcessStatus | undefined>;
@@ -18,15 +20,6 @@ export interface GroupView {
   readonly transferring: string | undefined;
   /** The group's copy at each process that has one. */
   readonly copies: ReadonlyMap<string, GroupStatus>;
-}
-
-/**
- * problem: somebody has to look, or something is missing until it has healed. displaced: a group is not with the first
- * node of its order. note: worth knowing.
- */
-export interface Finding {
-  readonly kind: 'problem' | 'displaced' | 'note';
-  readonly text: string;
 }
 
 export function viewGroups(topology: Topology, answers: ClusterAnswers): readonly GroupView[] {
@@ -119,6 +112,9 @@ export function findings(topology: Topology, answers: ClusterAnswers): readonly 
     ...withoutOwner(groups.filter(({ owner }) => owner === undefined)),
     ...reasonsOfProcesses(groups, answers),
     ...answered.flatMap((status) => ofProcess(status)),
+    ...lagging(groups, answers),
+    ...awayFromTheirBrokers(topology, answered),
+    ...versionsApart(answered),
     ...membersMissing(topology, groups, answers),
     ...displaced(topology, groups, answers),
     ...groups.flatMap(({ name, owner, transferring }) =>
@@ -130,8 +126,12 @@ export function findings(topology: Topology, answers: ClusterAnswers): readonly 
 function unreachable(answers: ClusterAnswers): Finding[] {
   const away = [...answers].flatMap(([id, status]) => (status === undefined ? [id] : []));
   if (away.length === 0) return [];
-  const [one, verb] = away.length === 1 ? ['its process and its log', 'does'] : ['their processes and logs', 'do'];
-  return problem(`${listed(away)} ${verb} not answer: look at ${one}, and start what has ended`);
+  const [does, log] = away.length === 1 ? ['does', 'its log'] : ['do', 'their logs'];
+  const start = away.length === 1 ? `\`quadrant node start ${away.join('')}\`` : '`quadrant node start ID`';
+  return problem(
+    `${listed(away)} ${does} not answer: look at ${log} (\`quadrant tail --node ${away.join(',')}\`), and start what ` +
+      `has ended (${start})`,
+  );
 }
 
 /** Groups in the same plight share a sentence. */
@@ -164,7 +164,23 @@ function reasonsOfProcesses(groups: readonly GroupView[], answers: ClusterAnswer
       if (!said) byReason.set(reason, [...(byReason.get(reason) ?? []), id]);
     }
   }
-  return [...byReason].flatMap(([reason, ids]) => problem(`${ids.join(', ')}: ${reason}`));
+  return [...byReason].flatMap(([reason, ids]) => problem(`${ids.join(', ')}: ${reason}${adviceOn(reason, ids)}`));
+}
+
+/** What to do about a reason that names none itself. */
+function adviceOn(reason: string, ids: readonly string[]): string {
+  const at = listed(ids);
+  if (/^group \S+ has stopped here/.test(reason)) {
+    return (
+      `. It has left the vote, the other copies go on. Look at the disk of ${at}; then keep its files for inspection and ` +
+      'start it with an empty folder, to be rebuilt from the others'
+    );
+  }
+  if (reason.startsWith('no broker can be reached')) {
+    return `. One of its connections is gone, for its answer came by another: look at the network between ${at} and the brokers`;
+  }
+  if (reason.startsWith('no configuration has been entered')) return ': `quadrant config load FILE`';
+  return '';
 }
 
 /** Nobody leads the group, its leader is away, or this process does not vote: there is a finding of it. */
@@ -227,8 +243,30 @@ function ofProcess(status: ProcessStatus): Finding[] {
       ),
     );
   }
+  found.push(...troubleWithDisk(status));
   found.push(...salvaged(status));
   return found;
+}
+
+/** Copies that answer and vote, and are further behind than what is always on its way; one sentence for each process. */
+function lagging(groups: readonly GroupView[], answers: ClusterAnswers): Finding[] {
+  return [...answers].flatMap(([id, status]) => {
+    if (status === undefined) return [];
+    const late = groups.flatMap((group) => {
+      const copy = group.copies.get(id);
+      const lag = behind(group, id, status.role);
+      const isSaid =
+        copy === undefined || copy.failure !== undefined || !copy.votes || nodesBeforeOwner(group).includes(id);
+      return isSaid || lag <= usualLag ? [] : [{ name: group.name, lag }];
+    });
+    if (late.length === 0) return [];
+    const most = Math.max(...late.map(({ lag }) => lag));
+    return note(
+      `${id}'s ${late.length === 1 ? 'copy' : 'copies'} of ${groupNames(late.map(({ name }) => name))} ` +
+        `${late.length === 1 ? 'is' : 'are'} up to ${counted(most, 'entry', 'entries')} behind and catching up: ask again. ` +
+        `If that does not get less, look at ${id}'s disk and network`,
+    );
+  });
 }
 
 function salvaged({ id, groups }: ProcessStatus): Finding[] {
@@ -379,34 +417,4 @@ function remaining(before: Displacement['before'], groups: readonly string[]): s
     case undefined:
       return `ownership returns by itself; \`quadrant failback ${groups.join(' ')}\` does it now`;
   }
-}
-
-function problem(text: string): Finding[] {
-  return [{ kind: 'problem', text }];
-}
-
-function note(text: string): Finding[] {
-  return [{ kind: 'note', text }];
-}
-
-function listed(ids: readonly string[]): string {
-  return ids.length < 2 ? ids.join('') : `${ids.slice(0, -1).join(', ')} and ${ids.at(-1) ?? ''}`;
-}
-
-/** `group a`, `groups a and b`. */
-export function groupNames(names: readonly string[]): string {
-  return `${names.length === 1 ? 'group' : 'groups'} ${listed(names)}`;
-}
-
-export function counted(count: number, singular: string, plural = `${singular}s`): string {
-  return `${count} ${count === 1 ? singular : plural}`;
-}
-
-/** How long, in the largest unit that says something: `12 s`, `3 min`, `2 h`. */
-export function lasting(durationMs: number): string {
-  if (durationMs < 1000) return `${Math.round(durationMs)} ms`;
-  const seconds = Math.round(durationMs / 1000);
-  if (seconds < 120) return `${seconds} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
 }

@@ -5,7 +5,7 @@ import { formatAmount } from '../../base/money.ts';
 import { exitCode, formatTable } from '../context.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
-import { counted } from './situation.ts';
+import { counted } from './wording.ts';
 
 /** An approval that an edge gave by itself because no owner could be reached. Amounts are whole minor units, as text. */
 export interface StandInApproval {

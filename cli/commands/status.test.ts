@@ -54,8 +54,19 @@ test('with everything wrong at once the text stays within 100 columns', () => {
   assert.match(text, /^n1 +east +unreachable +- /m);
   assert.match(text, /^n2 +east +degraded, drained /m);
   assert.match(text, /^a +n3 +3 +100 +n1>n2>n3>n4 +n1 none n4 none w1 -98$/m);
-  assert.match(text, /^! broker b-west does not answer\.$/m);
+  assert.match(text, /^! broker b-west does not answer at 127\.0\.0\.1:7422: start it again; /m);
   assert.doesNotMatch(text, /Everything/);
+});
+
+test('when no broker answers nothing is said of processes: they could not be asked', () => {
+  const unreachable = brokers.map((broker) => ({ ...broker, state: 'unreachable' as const }));
+  const away = { n1: 0, n2: 0, n3: 0, n4: 0, w1: 0 };
+  const { problems } = describeCluster(topology, unreachable, answersOf({ away }));
+  assert.equal(problems.length, 1);
+  assert.match(
+    problems[0] ?? '',
+    /^no broker answers: b-east \(127\.0\.0\.1:7421\), .*Is the cluster running \(`npm start`\)/,
+  );
 });
 
 test('when only ownership is not where it belongs, everything answers and the rest is told', () => {

@@ -6,7 +6,8 @@ import { completeStatus, type AnsweredStatus, type ProcessStatus } from '../node
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { loadBrokerStates, type BrokerState } from './brokers.ts';
-import { behind, findings, viewGroups, type ClusterAnswers, type Finding, type GroupView } from './situation.ts';
+import { behind, findings, viewGroups, type ClusterAnswers, type GroupView } from './situation.ts';
+import type { Finding } from './wording.ts';
 
 /** `quadrant status --json`. */
 export interface ClusterStatus {
@@ -119,12 +120,28 @@ export function describeCluster(
       ),
     })),
     problems: [
-      ...brokers.filter((broker) => broker.state !== 'ready').map((broker) => `broker ${broker.id} does not answer`),
-      ...texts('problem'),
+      ...troubleWithBrokers(brokers),
+      // Nobody could be asked: what processes do is not known, and nothing should be started because of that.
+      ...(brokers.some(({ state }) => state === 'ready') ? texts('problem') : []),
     ],
     displaced: texts('displaced'),
     notes: texts('note'),
   };
+}
+
+function troubleWithBrokers(brokers: readonly BrokerState[]): readonly string[] {
+  const away = brokers.filter(({ state }) => state !== 'ready');
+  if (away.length === brokers.length) {
+    const all = brokers.map(({ id, address }) => `${id} (${address})`).join(', ');
+    return [
+      `no broker answers: ${all}. Without one the processes hear neither each other nor this command, and requests get ` +
+        '91. Is the cluster running (`npm start`), and is this its nodes.yaml (--config)? Else start the brokers first',
+    ];
+  }
+  return away.map(
+    ({ id, address }) =>
+      `broker ${id} does not answer at ${address}: start it again; the others carry its traffic, nothing is lost`,
+  );
 }
 
 function nobody(topology: Topology): ClusterAnswers {

@@ -2,6 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import { delay } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
 import { configGroup } from '../../base/identifiers.ts';
+import type { Logger } from '../../base/log.ts';
 import type { Topology } from '../../base/topology.ts';
 import { validateConfiguration, type Configuration } from '../../config-db/configuration.ts';
 import { readConfiguration } from '../../config-db/configuration-fold.ts';
@@ -27,6 +28,7 @@ export class ConfigurationDesk {
   readonly #consensus: Pick<Consensus, 'enter' | 'status'>;
   readonly #topology: Topology;
   readonly #clock: Clock;
+  readonly #log: Pick<Logger, 'info'>;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: {
@@ -34,11 +36,13 @@ export class ConfigurationDesk {
     readonly consensus: Pick<Consensus, 'enter' | 'status'>;
     readonly topology: Topology;
     readonly clock: Clock;
+    readonly log: Pick<Logger, 'info'>;
   }) {
     this.#groups = options.groups;
     this.#consensus = options.consensus;
     this.#topology = options.topology;
     this.#clock = options.clock;
+    this.#log = options.log;
   }
 
   /** The log index of the change; 0 when every row is as given already. Throws CONFIGURATION_REFUSED. */
@@ -82,6 +86,11 @@ export class ConfigurationDesk {
     const entered = await this.#consensus.enter(configGroup, body);
     if (entered === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
     await this.#whenApplied(entered);
+    const tables = [...new Set(real.map(({ table }) => table))];
+    this.#log.info(
+      { event: 'configuration-entered', group: configGroup, ...entered, by, origin, rows: real.length, tables },
+      'a change of the configuration was entered',
+    );
     return entered.index;
   }
 

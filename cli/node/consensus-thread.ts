@@ -11,7 +11,9 @@ import type { Membership } from '../../replication/raft.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { NodeState } from '../../store/node-state.ts';
 import { SalvageFile } from '../../store/salvage.ts';
+import { brokerLine } from './broker-line.ts';
 import { SnapshotPort } from './maintenance.ts';
+import { LoopDelay, SharedMeters } from './meters.ts';
 import { ThreadWriter } from './thread-writer.ts';
 
 /** What the thread is started with. */
@@ -23,6 +25,8 @@ export interface ConsensusThreadData {
   readonly nkeySeed: string;
   /** To the maintenance thread; transferred. */
   readonly maintenance: MessagePort;
+  /** `SharedMeters`: what this thread and the writer count. */
+  readonly meters: SharedArrayBuffer;
   /** One Float64: when the deciding thread last ticked, monotonic milliseconds. */
   readonly ticked: SharedArrayBuffer;
 }
@@ -82,6 +86,7 @@ export interface ConsensusStatus {
   readonly damaged: number;
   readonly tooLarge: number;
   readonly connected: boolean;
+  readonly disconnects: number;
   readonly rebuilding: readonly { readonly group: GroupId; readonly percent: number }[];
   readonly mismatches: readonly { readonly peer: NodeId; readonly difference: string }[];
 }
@@ -95,7 +100,9 @@ const port = parentPort;
 assert(port !== null, 'consensus runs in a thread of its own');
 const data = workerData as ConsensusThreadData;
 const ticked = new Float64Array(data.ticked);
+const meters = new SharedMeters(data.meters);
 const tickMs = 25;
+const loopDelay = new LoopDelay(realClock, tickMs, meters.consensusDelayMs);
 
 const post = (message: FromConsensusThread): void => {
   port.postMessage(message);
@@ -127,7 +134,13 @@ let bus: NatsBus | undefined;
 
 const writer = new ThreadWriter({
   folder,
-  data: { self, cluster: topology.cluster, topology: { nodes: topology.nodes }, witness: !isNode },
+  data: {
+    self,
+    cluster: topology.cluster,
+    topology: { nodes: topology.nodes },
+    witness: !isNode,
+    meters: data.meters,
+  },
   onEvents: (written) => {
     for (const event of written) driver.onWriter(event);
   },
@@ -239,6 +252,7 @@ async function answer(request: ConsensusRequest): Promise<unknown> {
         damaged,
         tooLarge: bus?.tooLarge ?? 0,
         connected: bus?.connected ?? false,
+        disconnects: bus?.disconnects ?? 0,
         mismatches,
         rebuilding: driver.rebuilding,
       };
@@ -266,6 +280,7 @@ async function answer(request: ConsensusRequest): Promise<unknown> {
 let stopped = false;
 function tick(): void {
   if (stopped) return;
+  loopDelay.tick();
   driver.tick();
   realClock.after(tickMs, tick);
 }
@@ -320,7 +335,8 @@ try {
     reconnectMs: topology.timings.brokerReconnectMs,
     onFatal: die,
     onStatus: (status, detail) => {
-      log('info', { status, detail }, 'broker connection of consensus');
+      const line = brokerLine(status, detail, 'consensus');
+      log(line.level, line.details, line.message);
     },
   });
   post({ kind: 'ready' });

@@ -10,9 +10,10 @@ import type {
   FromConsensusThread,
   ToConsensusThread,
 } from './consensus-thread.ts';
+import { SharedMeters } from './meters.ts';
 
 export interface ConsensusOptions {
-  readonly data: Omit<ConsensusThreadData, 'ticked'>;
+  readonly data: Omit<ConsensusThreadData, 'ticked' | 'meters'>;
   readonly onEvent: (event: ConsensusEvent) => void;
   /** The thread has ended without having been asked to: the process cannot go on. */
   readonly onDeath: (error: Error) => void;
@@ -20,6 +21,8 @@ export interface ConsensusOptions {
 
 /** The thread of consensus, as the deciding thread uses it. */
 export class Consensus {
+  /** What the threads of consensus and of the writer count. */
+  readonly meters = new SharedMeters();
   readonly #worker: Worker;
   readonly #ticked: Float64Array;
   readonly #calls = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>();
@@ -44,7 +47,7 @@ export class Consensus {
     const ticked = new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT);
     this.#ticked = new Float64Array(ticked);
     this.#onEvent = options.onEvent;
-    const data: ConsensusThreadData = { ...options.data, ticked };
+    const data: ConsensusThreadData = { ...options.data, ticked, meters: this.meters.buffer };
     this.#worker = new Worker(new URL('./consensus-thread.ts', import.meta.url), {
       workerData: data,
       transferList: [data.maintenance],

@@ -13,7 +13,7 @@ import type { DriverEvent } from '../../replication/driver.ts';
 import type { LogEntry } from '../../store/entry.ts';
 import { SqliteLedger } from '../../store/ledger-sqlite.ts';
 import { GroupReader } from '../../store/log-reader.ts';
-import { GroupOwner } from '../../switch/owner.ts';
+import { GroupOwner, type OwnerMeter } from '../../switch/owner.ts';
 
 /** What the deciding side tells consensus; `Consensus` in a node, its driver itself in a simulation. */
 export interface ConsensusPort {
@@ -35,6 +35,7 @@ export interface GroupsOptions {
   readonly port: ConsensusPort;
   /** Absent at the witness, which decides nothing. */
   readonly cardKeys: CardKeys | undefined;
+  readonly meter?: OwnerMeter;
   /** Apply of a group stands at a mark: snapshots are opened, then apply is let go on. */
   readonly onMark: (group: GroupId, path: string, compare: string, index: number) => void;
   /** Another leader of the group is known than before, or none. */
@@ -174,7 +175,7 @@ export class Groups {
   }
 
   #open(group: GroupId, path: string, applied: number): void {
-    const { clock, random, topology, cardKeys } = this.#options;
+    const { clock, random, topology, cardKeys, meter } = this.#options;
     assert(existsSync(path), `the file of group ${group} is there`);
     const reader = new GroupReader(path, group);
     const ledger = group !== configGroup && cardKeys !== undefined ? new SqliteLedger(reader.database) : undefined;
@@ -193,6 +194,7 @@ export class Groups {
             localTailEntries: topology.limits.localTailEntries,
             localTailMs: topology.limits.localTailMs,
             stalledMs: topology.timings.requestDeadlineMs,
+            ...(meter === undefined ? {} : { meter }),
           });
     owner?.onApplied(applied);
     const before = this.#hosted.get(group);
@@ -272,15 +274,25 @@ export class Groups {
   /** Rows that somebody has changed by hand may make no sense: the last good view stays at work, and `status` tells. */
   #reloadConfiguration(reader: GroupReader): void {
     if (this.#options.cardKeys === undefined) return;
+    const before = this.#configuration?.index;
     try {
       this.#configuration = readConfigurationView(reader.database);
       this.#configurationFault = undefined;
     } catch (error) {
       this.#configurationFault = describeError(error);
-      this.#options.log.error({ reason: this.#configurationFault }, 'the configuration cannot be read: compare it');
+      this.#options.log.error(
+        { event: 'configuration-unreadable', reason: this.#configurationFault },
+        'the configuration cannot be read: compare it',
+      );
     }
     const view = this.#configuration;
     if (view === undefined) return;
+    if (view.index !== before) {
+      this.#options.log.info(
+        { event: 'configuration-in-force', group: configGroup, index: view.index },
+        'the configuration here is now that of this index',
+      );
+    }
     const ranks = [...view.orders.keys()].flatMap((group): [GroupId, number][] => {
       const rank = view.rankIn(group);
       return rank === undefined ? [] : [[group, rank]];

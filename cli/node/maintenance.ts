@@ -34,10 +34,17 @@ class MaintenanceCalls {
 export class Maintenance {
   readonly #worker: Worker;
   readonly #calls: MaintenanceCalls;
+  readonly #onCheckpointFailed: (reason: string) => void;
   #closed = false;
   #checkpointing = false;
 
-  constructor(options: { readonly folder: string; readonly onDeath: (error: Error) => void }) {
+  constructor(options: {
+    readonly folder: string;
+    readonly onDeath: (error: Error) => void;
+    /** A write-ahead log could not be moved into its file: it grows until it can. */
+    readonly onCheckpointFailed?: (reason: string) => void;
+  }) {
+    this.#onCheckpointFailed = options.onCheckpointFailed ?? ((): void => undefined);
     this.#worker = new Worker(new URL('./maintenance-thread.ts', import.meta.url), {
       workerData: { folder: options.folder },
     });
@@ -59,6 +66,7 @@ export class Maintenance {
     this.#checkpointing = true;
     const reply = await this.#call({ kind: 'checkpoint' });
     this.#checkpointing = false;
+    if (reply.kind === 'refused') this.#onCheckpointFailed(reply.reason);
     return reply.kind === 'checkpointed' ? reply.files : [];
   }
 

@@ -9,6 +9,7 @@ import { delay, type Clock, type Timer } from '../../base/clock.ts';
 import { describeError, SwitchError } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
+import { Remarks } from '../../base/remarks.ts';
 import type { Random } from '../../base/random.ts';
 import { ReplayGuard } from '../../base/replay-guard.ts';
 import { Sealer } from '../../base/sealing.ts';
@@ -26,12 +27,17 @@ import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
 import { Consensus } from './consensus.ts';
-import type { ConsensusEvent } from './consensus-thread.ts';
+import { brokerLine } from './broker-line.ts';
+import type { ConsensusEvent, ConsensusStatus } from './consensus-thread.ts';
 import { Groups } from './groups.ts';
 import { Maintenance } from './maintenance.ts';
+import { LoopDelay, RequestMeters } from './meters.ts';
+import { metricsText } from './metrics.ts';
+import { Monitor } from './monitor.ts';
 import { Operations } from './operations.ts';
 import { errorReply, PeerCalls, type CallReply, type CallRequest } from './peer-calls.ts';
 import { processStatus, siteOf } from './process-status.ts';
+import { diskStatus, processResources } from './resources.ts';
 import type { ProcessStatus } from './status.ts';
 import { groupOfFile } from './thread-writer.ts';
 
@@ -51,10 +57,10 @@ const onlyLink = 'acquirer';
 
 /** Answers to operators; the bus takes a little more. */
 const maximumAnswerBytes = 950_000;
-/** Log lines a second about what acquirers send. */
-const remarksPerSecond = 20;
 const tickMs = 25;
 const slowTickMs = 1000;
+/** A pause of the deciding thread that acquirers notice. */
+const longDelayMs = 250;
 const closeGraceMs = 3000;
 /** Election timeouts without an owner after which an edge may stand in: takeovers need less. */
 const standInAfterTimeouts = 2;
@@ -89,7 +95,13 @@ export class QuadrantNode {
   #ticks: Timer[] = [];
   #stopping = false;
   #stopped = false;
-  #remarks = 0;
+  #serving = false;
+  #unsynced = 0;
+  #monitor: Monitor | undefined;
+  readonly #remarks: Remarks;
+  readonly #meters: RequestMeters;
+  readonly #loopDelay: LoopDelay;
+  readonly #startedAtSeconds: number;
   readonly #counters = { unreadable: 0, 'format-error': 0, unmatched: 0, 'unpackable-answer': 0, closed: 0 };
 
   /** Starts the process and resolves when it serves. Throws SwitchErrors; nothing is left running then. */
@@ -112,11 +124,18 @@ export class QuadrantNode {
         reconnectMs: options.topology.timings.brokerReconnectMs,
         onFatal: options.onFatal,
         onStatus: (status, detail) => {
-          options.log.info({ status, detail }, 'broker connection');
+          const line = brokerLine(status, detail, 'main');
+          options.log[line.level](line.details, line.message);
         },
       });
       const started: { node: QuadrantNode | undefined } = { node: undefined };
-      maintenance = new Maintenance({ folder, onDeath: options.onFatal });
+      maintenance = new Maintenance({
+        folder,
+        onDeath: options.onFatal,
+        onCheckpointFailed: (reason) => {
+          started.node?.onCheckpointFailed(reason);
+        },
+      });
       consensus = await Consensus.start({
         data: {
           self: options.id,
@@ -160,6 +179,10 @@ export class QuadrantNode {
   ) {
     const { id, topology, clock, random, log } = options;
     this.#options = options;
+    this.#remarks = new Remarks(log);
+    this.#meters = new RequestMeters(this.#remarks);
+    this.#loopDelay = new LoopDelay(clock, tickMs, this.#meters.loopDelayMs);
+    this.#startedAtSeconds = Math.round(clock.wallMs() / 1000 - process.uptime());
     this.#specification = topology.nodes.find((node) => node.id === id);
     this.#folder = folder;
     this.#lock = lock;
@@ -182,6 +205,7 @@ export class QuadrantNode {
       random,
       log,
       cardKeys,
+      meter: this.#meters,
       port: {
         configure: (orders, ranks) => {
           consensus.post({ kind: 'configure', orders, ranks });
@@ -214,13 +238,22 @@ export class QuadrantNode {
     else if (!this.#stopped) this.#groups.onEvent(event);
   }
 
+  onCheckpointFailed(reason: string): void {
+    this.#remarks.say('warn', 'checkpoint-failed', { reason }, 'a write-ahead log stays and grows: it is tried again');
+  }
+
   async status(): Promise<ProcessStatus> {
+    return this.#statusWith(await this.#consensus.status());
+  }
+
+  async #statusWith(consensus: ConsensusStatus): Promise<ProcessStatus> {
     return processStatus({
       id: this.id,
       topology: this.#options.topology,
       version,
       specification: this.#specification,
-      consensus: await this.#consensus.status(),
+      consensus,
+      disk: await diskStatus(this.#folder),
       configuration: this.#groups.configuration,
       configurationFault: this.#groups.configurationFault,
       broker: this.#bus.broker,
@@ -243,10 +276,12 @@ export class QuadrantNode {
   async stop(): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
+    this.#serving = false;
     await this.#handOver();
     await this.#server?.close(closeGraceMs);
     // Until here it has heard peers and consensus: what was in flight had to be answered.
     this.#stopped = true;
+    await this.#monitor?.close();
     for (const timer of this.#ticks) timer.cancel();
     this.#groups.stop();
     await this.#bus.close();
@@ -275,12 +310,14 @@ export class QuadrantNode {
       await this.#consensus.drain(true);
       while (clock.monotonicMs() < untilMs && (await this.#consensus.status()).canHandOver) await delay(clock, 10);
     } catch (error) {
-      this.#options.log.warn({ reason: describeError(error) }, 'could not hand over before stopping');
+      const reason = describeError(error);
+      this.#options.log.warn({ event: 'hand-over-failed', reason }, 'could not hand over before stopping');
     }
   }
 
   async #begin(folder: string): Promise<void> {
     const { log } = this.#options;
+    await this.#startMonitor();
     // The configuration first: it names the other groups, and this node's rank in each.
     await this.#consensus.open(configGroup);
     for (const file of readdirSync(folder)) {
@@ -295,17 +332,72 @@ export class QuadrantNode {
     }
     this.#bus.serveCaller(operatorId, (bytes) => this.#serveOperator(bytes));
     this.#every(tickMs, () => {
+      const delayMs = Math.round(this.#loopDelay.tick());
+      if (delayMs > longDelayMs)
+        this.#remarks.say('warn', 'stood-still', { delayMs }, 'the deciding thread stood still');
       this.#consensus.ticked(this.#options.clock.monotonicMs());
       this.#edge?.tick();
     });
     this.#every(slowTickMs, () => {
-      this.#endOfSecond();
+      this.#lookAtEdgeFile();
+      this.#remarks.endOfSecond();
       this.#server?.tick();
       this.#expireHolds();
       this.#checkpoint();
     });
     await this.#server?.listen();
-    log.info({ acquirer: this.#specification?.acquirer, broker: this.#bus.broker }, 'serving');
+    this.#serving = true;
+    const { acquirer } = this.#specification ?? {};
+    log.info(
+      { event: 'serving', acquirer, monitor: this.#monitorEndpoint, broker: this.#bus.broker, version },
+      'serving',
+    );
+  }
+
+  #lookAtEdgeFile(): void {
+    const unsynced = this.#edge?.unsyncedReversals ?? 0;
+    if (unsynced === this.#unsynced) return;
+    this.#unsynced = unsynced;
+    const event = 'edge-file-failed';
+    this.#options.log.error(
+      { event, unsynced },
+      'edge.db cannot be written: approvals to take back are in memory only',
+    );
+  }
+
+  get #monitorEndpoint(): Endpoint | undefined {
+    return (this.#specification ?? this.#options.topology.witness)?.monitor;
+  }
+
+  /** Before anything else is opened, so that monitoring can tell a start that takes long from a process that is away. */
+  async #startMonitor(): Promise<void> {
+    const endpoint = this.#monitorEndpoint;
+    if (endpoint === undefined) return;
+    this.#monitor = new Monitor({
+      endpoint,
+      clock: this.#options.clock,
+      metrics: () => this.#metrics(),
+      reasons: async () => {
+        if (!this.#serving) return [this.#stopping ? 'it is stopping' : 'it is starting'];
+        const { state, reasons } = await this.status();
+        return state === 'ready' ? [] : [...reasons, ...(reasons.length === 0 ? [`it is ${state}`] : [])];
+      },
+    });
+    await this.#monitor.listen();
+  }
+
+  async #metrics(): Promise<string> {
+    const consensus = await this.#consensus.status();
+    return metricsText({
+      status: await this.#statusWith(consensus),
+      isServing: this.#serving,
+      requests: this.#meters,
+      shared: this.#consensus.meters,
+      counts: new Map(consensus.groups.map(({ group, counts }) => [group, counts])),
+      disconnects: { main: this.#bus.disconnects, consensus: consensus.disconnects },
+      connected: { main: this.#bus.connected, consensus: consensus.connected },
+      resources: await processResources(this.#startedAtSeconds),
+    });
   }
 
   #buildEdge(specification: NodeSpecification, sealer: Sealer, cardKeys: CardKeys): void {
@@ -357,6 +449,7 @@ export class QuadrantNode {
         maximumMinor: BigInt(topology.limits.standInMinor),
       },
       requestDeadlineMs: topology.timings.requestDeadlineMs,
+      meter: this.#meters,
     });
     const operations: Operations = new Operations({
       self: id,
@@ -387,9 +480,17 @@ export class QuadrantNode {
     this.#server = new AcquirerServer({
       endpoint: specification.acquirer,
       clock,
-      openSession: (remote, close) =>
-        new Session({
+      openSession: (remote, close) => {
+        this.#remarks.say('info', 'acquirer-connected', { remote }, 'an acquirer connected');
+        return new Session({
           close,
+          meter: this.#meters,
+          onSign: (on) => {
+            const [event, message] = on
+              ? ['acquirer-signed-on', 'an acquirer signed on']
+              : ['acquirer-signed-off', 'an acquirer signed off: its requests get 91'];
+            this.#remarks.say('info', event, { remote, link: onlyLink }, message);
+          },
           link: onlyLink,
           spec: iso87Ascii,
           handle: (message, link, respond) => {
@@ -397,9 +498,10 @@ export class QuadrantNode {
           },
           onOddity: (kind, detail) => {
             this.#counters[kind] += 1;
-            this.#remark({ remote, kind, detail }, 'message of an acquirer');
+            this.#remarks.say('warn', 'acquirer-message', { remote, kind, detail }, 'message of an acquirer');
           },
-        }),
+        });
+      },
       maximumConnections: topology.limits.acquirerConnections,
       maximumInFlight: topology.limits.requestsInFlightPerConnection,
       maximumFrameBytes: topology.limits.frameBytes,
@@ -407,21 +509,16 @@ export class QuadrantNode {
       slowReaderMs: topology.timings.slowReaderMs,
       onClosed: (remote, reason) => {
         this.#counters.closed += 1;
-        this.#remark({ remote, reason }, 'connection of an acquirer closed');
+        this.#remarks.say('warn', 'acquirer-closed', { remote, reason }, 'connection of an acquirer closed');
+      },
+      onEnded: (remote) => {
+        this.#remarks.say('info', 'acquirer-disconnected', { remote }, 'the connection of an acquirer has ended');
+      },
+      onRefused: (remote) => {
+        const limit = topology.limits.acquirerConnections;
+        this.#remarks.say('warn', 'acquirer-refused', { remote, limit }, 'an acquirer was turned away: too many');
       },
     });
-  }
-
-  /** What acquirers can provoke is logged so many times a second, and counted beyond that. */
-  #remark(details: object, message: string): void {
-    this.#remarks += 1;
-    if (this.#remarks <= remarksPerSecond) this.#options.log.warn(details, message);
-  }
-
-  #endOfSecond(): void {
-    const unlogged = this.#remarks - remarksPerSecond;
-    if (unlogged > 0) this.#options.log.warn({ unlogged }, 'more messages and connections of acquirers like these');
-    this.#remarks = 0;
   }
 
   #receive(from: NodeId, channel: string, bytes: Buffer): void {

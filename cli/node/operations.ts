@@ -192,8 +192,11 @@ export class Operations {
       case 'cards.import':
         return this.#import(parse('cards.import', request));
       case 'cards.enter': {
-        const parameters = parse('cards.enter', request);
-        return importCards(this.#owner(parameters.group), parameters.cards, parameters.by, this.#options.clock);
+        const { group, cards, by: who } = parse('cards.enter', request);
+        const results = await importCards(this.#owner(group), cards, who, this.#options.clock);
+        const changed = results.filter((result) => result === 'added' || result === 'changed').length;
+        if (changed > 0) this.#logCards(group, who, changed);
+        return results;
       }
       case 'cards.set': {
         const { pan: number, ...setting } = parse('cards.set', request);
@@ -203,7 +206,9 @@ export class Operations {
       }
       case 'cards.change': {
         const { group, by: who, panHash, status, limit: to } = parse('cards.change', request);
-        return setCard(this.#owner(group), { panHash, status, limit: to }, who, this.#options.clock);
+        const changed = await setCard(this.#owner(group), { panHash, status, limit: to }, who, this.#options.clock);
+        if (changed) this.#logCards(group, who, 1);
+        return changed;
       }
       case 'compare.mark': {
         const parameters = parse('compare.mark', request);
@@ -229,6 +234,11 @@ export class Operations {
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
+  }
+
+  /** Whoever changed them, never which: a card's own history is in the group's log. */
+  #logCards(group: string, who: string, cards: number): void {
+    this.#options.log.info({ event: 'cards-entered', group, by: who, cards }, 'cards were added or changed');
   }
 
   #list(from: number): ListedPage {
@@ -365,7 +375,7 @@ export class Operations {
     const ids = voters(topology);
     const unknown = lost.find((id) => !ids.some((each) => each === id) || id === self);
     if (unknown !== undefined) throw new SwitchError('CALL_INVALID', `${unknown} is not another member of the cluster`);
-    log.warn({ group, lost, by: who }, 'an operator gives up members for lost');
+    log.warn({ event: 'recover', group, lost, by: who }, 'an operator gives up members for lost');
     await consensus.recover(hosted.group, lost.map(nodeId), who);
     const now = async (): Promise<object | undefined> => {
       const status = (await consensus.status()).groups.find((each) => each.group === hosted.group);

@@ -3,7 +3,7 @@ import type { NodeSpecification, Topology } from '../../base/topology.ts';
 import type { ConfigurationView } from '../../config-db/configuration-view.ts';
 import type { ReplicaStatus } from '../../replication/driver.ts';
 import type { ConsensusStatus } from './consensus-thread.ts';
-import type { GroupStatus, ProcessStatus } from './status.ts';
+import type { DiskStatus, GroupStatus, ProcessStatus } from './status.ts';
 
 /** A leader that was not heard for this long counts as away. */
 const awayMs = 2000;
@@ -23,6 +23,7 @@ export interface StatusParts {
   readonly standIn: ProcessStatus['standIn'];
   readonly salvage: (group: GroupId) => GroupStatus['salvage'];
   readonly counters: Readonly<Record<string, number>>;
+  readonly disk: DiskStatus | undefined;
 }
 
 /** What a process says of itself: what its parts know, and in `reasons` what needs a look. */
@@ -64,6 +65,7 @@ export function processStatus(parts: StatusParts): ProcessStatus {
     stalledMs: consensus.stalledMs,
     reversalsDue: parts.reversalsDue,
     standIn: parts.standIn,
+    disk: parts.disk,
     ...(consensus.mismatches.length > 0 ? { mismatch: consensus.mismatches } : {}),
   };
 }

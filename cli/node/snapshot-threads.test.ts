@@ -25,6 +25,7 @@ import type { Fold } from '../../store/group-file.ts';
 import { chained, readByHand, sampleLog, temporaryFolder, writeFile } from '../../store/testing.ts';
 import type { WriterEvent } from '../../store/writer.ts';
 import { Maintenance, SnapshotPort } from './maintenance.ts';
+import { SharedMeters } from './meters.ts';
 import { groupFileName, groupOfFile, ThreadWriter } from './thread-writer.ts';
 
 // The real threads, on one machine without a broker: datagrams go straight from one to the other.
@@ -51,7 +52,7 @@ function startWriter(context: TestContext, self: NodeId): Writing {
   const events: WriterEvent[] = [];
   const writer = new ThreadWriter({
     folder,
-    data: { self, cluster: 'test', topology, witness: false },
+    data: { self, cluster: 'test', topology, witness: false, meters: new SharedMeters().buffer },
     onEvents: (written) => {
       for (const event of written) writing.onEvent(event);
       events.push(...written);

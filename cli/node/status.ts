@@ -25,8 +25,17 @@ export interface ProcessStatus {
   readonly reversalsDue: number;
   /** Approvals of this edge in stand-in: not yet in a log, and entered. */
   readonly standIn: { readonly pending: number; readonly entered: number };
+  /** Absent when it cannot be told. */
+  readonly disk?: DiskStatus | undefined;
   /** Peers that were refused because their nodes.yaml is another, and in what. */
   readonly mismatch?: readonly { readonly peer: string; readonly difference: string }[];
+}
+
+export interface DiskStatus {
+  /** Free on the data folder's file system. */
+  readonly freeBytes: number;
+  /** Write-ahead log that is not in its file yet, by file. */
+  readonly walBytes: Readonly<Record<string, number>>;
 }
 
 export interface GroupStatus {

@@ -9,6 +9,7 @@ import { GroupFile, noFold, type Fold } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { WriteQueue } from '../../store/write-queue.ts';
 import type { OpenedGroup, SnapshotRequest, WriteRequest, WriterEvent } from '../../store/writer.ts';
+import { SharedMeters } from './meters.ts';
 
 /** What the thread is started with. */
 export interface WriterThreadData {
@@ -17,6 +18,8 @@ export interface WriterThreadData {
   readonly topology: RewriteTopology;
   /** A witness keeps logs and no folds. */
   readonly witness: boolean;
+  /** `SharedMeters`. */
+  readonly meters: SharedArrayBuffer;
 }
 
 export type ToWriterThread =
@@ -47,7 +50,7 @@ let events: WriterEvent[] = [];
 const post = (message: FromWriterThread): void => {
   port.postMessage(message);
 };
-const queue = new WriteQueue(realClock, (event) => {
+const emit = (event: WriterEvent): void => {
   if (events.length === 0) {
     queueMicrotask(() => {
       post({ kind: 'events', events });
@@ -55,7 +58,8 @@ const queue = new WriteQueue(realClock, (event) => {
     });
   }
   events.push(event);
-});
+};
+const queue = new WriteQueue(realClock, emit, undefined, new SharedMeters(data.meters).writer);
 
 function foldOf(group: GroupId): Fold {
   if (data.witness) return noFold;

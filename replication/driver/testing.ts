@@ -54,6 +54,13 @@ export class Folder {
   }
 }
 
+export interface LoggedEvent {
+  readonly event: string;
+  readonly group?: string;
+  readonly term?: number;
+  readonly reason?: string;
+}
+
 /** One process: a driver, and a deciding thread that does what it is told, or has stalled. */
 export class Process {
   readonly id: NodeId;
@@ -61,6 +68,8 @@ export class Process {
   readonly driver: Driver;
   readonly events: DriverEvent[] = [];
   readonly logged: string[] = [];
+  /** The details of its log lines. */
+  readonly loggedEvents: LoggedEvent[] = [];
   readonly salvaged: number[] = [];
   readonly trimmed: [GroupId, number][] = [];
   stalledSinceMs: number | undefined;
@@ -123,8 +132,9 @@ export class Process {
         this.salvaged.push(...entries.map(({ index }) => index));
       },
       deciderSilentMs: () => (this.stalledSinceMs === undefined ? 0 : clock.monotonicMs() - this.stalledSinceMs),
-      log: (level, _, message) => {
+      log: (level, details, message) => {
         this.logged.push(`${level}: ${message}`);
+        this.loggedEvents.push(details as LoggedEvent);
       },
     });
   }

@@ -1,0 +1,72 @@
+import type { Topology } from '../../base/topology.ts';
+import type { ProcessStatus } from '../node/status.ts';
+import { counted, listed, note, problem, type Finding } from './wording.ts';
+
+/* What is to be said of a process's disk, broker and version, which no group is needed for. */
+
+/** A copy whose file cannot grow stops: there should be time to act before. */
+const leastFreeBytes = 1024 ** 3;
+/** Checkpoints begin at a few megabytes: so much lies there only when they do not get through. */
+const largestWalBytes = 512 * 1024 ** 2;
+
+export function troubleWithDisk({ id, disk, counters }: ProcessStatus): Finding[] {
+  const found: Finding[] = [];
+  if (disk !== undefined && disk.freeBytes < leastFreeBytes) {
+    found.push(
+      ...problem(
+        `${id}'s disk has only ${megabytes(disk.freeBytes)} free: make room. A copy that cannot be written stops and ` +
+          'has to be rebuilt',
+      ),
+    );
+  }
+  for (const [file, bytes] of Object.entries(disk?.walBytes ?? {})) {
+    if (bytes < largestWalBytes) continue;
+    found.push(
+      ...problem(
+        `${id}'s ${file} has ${megabytes(bytes)} in its write-ahead log: something reads the file without end, or holds ` +
+          'it locked, a shell or a backup. Reads get slower until it lets go',
+      ),
+    );
+  }
+  const unsynced = counters['unsynced-reversals'] ?? 0;
+  if (unsynced > 0) {
+    found.push(
+      ...problem(
+        `${id} could not write ${counted(unsynced, 'approval')} to take back into its edge.db: look at its disk. They are ` +
+          'in its memory alone: do not stop it while it has approvals to take back',
+      ),
+    );
+  }
+  return found;
+}
+
+/** Nodes come back to a broker of their own site only when they lose the one that they have. */
+export function awayFromTheirBrokers(topology: Topology, answered: readonly ProcessStatus[]): Finding[] {
+  const byBroker = new Map<string, string[]>();
+  for (const { id, site, broker } of answered) {
+    const used = topology.brokers.find(({ client }) => `${client.host}:${client.port}` === broker);
+    const own = topology.brokers.filter((each) => each.site === site).map((each) => each.id);
+    if (used === undefined || used.site === site || own.length === 0) continue;
+    const way = `broker ${used.id} of site ${used.site} instead of ${listed(own)}`;
+    byBroker.set(way, [...(byBroker.get(way) ?? []), id]);
+  }
+  return [...byBroker].flatMap(([way, ids]) => {
+    const use = ids.length === 1 ? 'uses' : 'use';
+    return note(
+      `${listed(ids)} ${use} ${way}, which was away: all is served, by a longer way. Restarting ${listed(ids)} when ` +
+        'there is time shortens it again',
+    );
+  });
+}
+
+export function versionsApart(answered: readonly ProcessStatus[]): Finding[] {
+  const byVersion = new Map<string, string[]>();
+  for (const { id, version } of answered) byVersion.set(version, [...(byVersion.get(version) ?? []), id]);
+  if (byVersion.size < 2) return [];
+  const versions = [...byVersion].map(([version, ids]) => `${version} on ${listed(ids)}`);
+  return note(`the processes have different versions: ${versions.join('; ')}. Finish the upgrade`);
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.floor(bytes / 1024 ** 2)} MB`;
+}
