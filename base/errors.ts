@@ -37,6 +37,10 @@ export const errorCatalogue = {
     retryable: false,
     hint: 'Look at the disk and the file; `quadrant compare` on the other nodes tells whether their copies are good.',
   },
+  REBUILD_REFUSED: {
+    retryable: true,
+    hint: 'A copy is made anew only while another process leads its group: drain the node, and look at `quadrant status`.',
+  },
   SECRETS_INVALID: { retryable: false, hint: 'Restore DATA/secrets from a backup, or begin with empty data: --fresh.' },
   LOG_MISSING: {
     retryable: true,
@@ -85,6 +89,12 @@ export class SwitchError extends Error {
 }
 
 /** Text of any thrown value, masked: what a log or a person may see. */
+/** Whether a store's file could not be read or written: full, read-only, damaged, away. */
+export function isStoreError(error: unknown): boolean {
+  if (error instanceof SwitchError) return error.code === 'STORE_UNREADABLE';
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('SQLITE_');
+}
+
 export function describeError(error: unknown): string {
   return maskCardData(error instanceof Error ? error.message : String(error));
 }

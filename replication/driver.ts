@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 
 import type { Clock } from '../base/clock.ts';
-import { describeError } from '../base/errors.ts';
+import { describeError, isStoreError, SwitchError } from '../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import { voters as votersOf, type Topology } from '../base/topology.ts';
@@ -58,6 +58,9 @@ export interface DriverState {
   rememberAcknowledged(memory: readonly (Remembered & { readonly group: GroupId; readonly id: NodeId })[]): void;
 }
 
+/** How a group's file is opened: for the first time, again after it had failed, or an empty one in its place. */
+export type Opening = 'first' | 'again' | 'empty';
+
 export interface DriverOptions {
   readonly self: NodeId;
   readonly topology: Topology;
@@ -67,8 +70,11 @@ export interface DriverOptions {
   readonly state: DriverState;
   readonly send: (to: NodeId, bytes: Buffer) => void;
   readonly emit: (event: DriverEvent) => void;
-  /** Opens a group's file; `done` is called once. */
-  readonly open: (group: GroupId, done: (opened: OpenedGroup | Error) => void) => void;
+  /**
+   * Opens a group's file; `done` is called once. `again`: after it had failed, and only if it can be written. `empty`: an
+   * empty one in its place.
+   */
+  readonly open: (group: GroupId, how: Opening, done: (opened: OpenedGroup | Error) => void) => void;
   /** A snapshot has become the group's file: opens that for reading. */
   readonly openInstalled: (group: GroupId, path: string, applied: number) => OpenedGroup;
   /** Snapshots of this process's groups, for members that are far behind. */
@@ -157,6 +163,8 @@ interface Hosted {
   readonly replica: Replica;
   opened: OpenedGroup;
   failure: string | undefined;
+  /** When it is tried again, after `failure`; undefined: somebody has to see to it. */
+  mend: { atMs: number; afterMs: number } | undefined;
   /** Set while the deciding thread may propose: the term, and which of its `lead` events it has to go by. */
   led: { readonly term: number; readonly epoch: number } | undefined;
   handOver: HandOver | undefined;
@@ -195,6 +203,11 @@ const retryHandOverMs = 1000;
 /** Moves of leadership that are remembered to slow failback down. */
 const movesWindowMs = 60_000;
 const maximumBackOff = 16;
+/** A file that cannot be written is tried again after this, and then after twice as long, up to the longest. */
+const mendMs = 1000;
+const longestMendMs = 8000;
+/** A write that has taken so long: others' disks are faster. */
+const longWriteMs = 1500;
 /** Fewer are not worth a transaction. */
 const trimAtLeast = 500;
 /** A peer with another nodes.yaml is told ours this often. */
@@ -287,7 +300,7 @@ export class Driver {
       return;
     }
     this.#opening.set(group, [done]);
-    this.#options.open(group, (opened) => {
+    this.#options.open(group, 'first', (opened) => {
       const callers = this.#opening.get(group) ?? [];
       this.#opening.delete(group);
       if (!(opened instanceof Error)) this.#host(group, opened);
@@ -322,7 +335,10 @@ export class Driver {
     const nowMs = this.#options.clock.monotonicMs();
     this.#watchDecider(nowMs);
     for (const hosted of this.#hosted.values()) {
-      if (hosted.failure !== undefined) continue;
+      if (hosted.failure !== undefined) {
+        if (hosted.mend !== undefined && nowMs >= hosted.mend.atMs) this.#mend(hosted, hosted.mend, nowMs);
+        continue;
+      }
       hosted.replica.tick();
       this.#govern(hosted, nowMs);
     }
@@ -367,6 +383,80 @@ export class Driver {
     if (event.kind === 'installed') this.#onInstalled(hosted, event);
     else hosted.replica.onWriter(event);
     this.#transfers.receiver.onWriter(event);
+  }
+
+  // ---- disks that failed, and copies that are made anew ------------------------------------------------------------
+
+  #mend(hosted: Hosted, mend: { atMs: number; afterMs: number }, nowMs: number): void {
+    const { group } = hosted;
+    const afterMs = Math.min(2 * mend.afterMs, longestMendMs);
+    hosted.mend = { atMs: Number.POSITIVE_INFINITY, afterMs };
+    this.#options.open(group, 'again', (opened) => {
+      if (this.#hosted.get(group) !== hosted) return;
+      if (!(opened instanceof Error)) {
+        this.#rehost(hosted, opened);
+        this.#options.log('info', { event: 'disk-mended', group }, 'the files of the group can be written again');
+        return;
+      }
+      const reason = describeError(opened);
+      if (reason !== hosted.failure) {
+        this.#options.log('error', { event: 'disk-failed', group, reason }, 'the files of the group cannot be opened');
+      }
+      hosted.failure = reason;
+      hosted.mend = { atMs: nowMs + afterMs, afterMs };
+    });
+  }
+
+  /** As after a start of the process: what is on disk counts, and nothing that was in memory. */
+  #rehost(before: Hosted, opened: OpenedGroup): void {
+    before.replica.stop();
+    before.opened.close();
+    this.#hosted.delete(before.group);
+    this.#host(before.group, opened);
+    const hosted = this.#mustHost(before.group);
+    hosted.moves = before.moves;
+    Object.assign(hosted.counts, before.counts);
+  }
+
+  /**
+   * Makes this process's copy of a group anew from the others': its file is replaced by an empty one, which peers take
+   * for a lost disk (R8). What it has and nobody committed is salvaged first (R9). Throws REBUILD_REFUSED where that
+   * would cost more than this copy.
+   */
+  rebuild(group: GroupId, done: (error: Error | undefined) => void): void {
+    const hosted = this.#hosted.get(group);
+    if (hosted !== undefined && hosted.failure === undefined) {
+      const { raft, log } = hosted.replica;
+      const isLed = raft.leader !== undefined && raft.leader !== this.#options.self;
+      if (!isLed) {
+        const why = raft.role === 'leader' ? 'this process leads it; drain it first' : 'nobody leads it';
+        throw new SwitchError('REBUILD_REFUSED', `group ${group} is not made anew: ${why}`);
+      }
+      const tail: LogEntry[] = [];
+      for (let next = raft.commit + 1; next <= log.last.index; next = (tail.at(-1)?.index ?? log.last.index) + 1) {
+        tail.push(...log.entries(next, Number.MAX_SAFE_INTEGER));
+      }
+      if (tail.length > 0) this.#options.salvage(group, tail);
+      hosted.replica.stop();
+      hosted.failure = 'its copy is being made anew';
+      this.#resign(hosted);
+      this.#options.emit({ kind: 'failure', group, reason: hosted.failure });
+    }
+    if (hosted !== undefined) hosted.mend = undefined;
+    this.#options.log('warn', { event: 'rebuild', group }, 'makes its copy of the group anew');
+    this.#options.open(group, 'empty', (opened) => {
+      if (opened instanceof Error) {
+        if (hosted !== undefined) {
+          hosted.failure = describeError(opened);
+          hosted.mend = { atMs: this.#options.clock.monotonicMs() + mendMs, afterMs: mendMs };
+        }
+        done(opened);
+        return;
+      }
+      if (hosted === undefined) this.#host(group, opened);
+      else this.#rehost(hosted, opened);
+      done(undefined);
+    });
   }
 
   #onInstalled(hosted: Hosted, { position, applied, path }: WriterEvent & { kind: 'installed' }): void {
@@ -550,6 +640,7 @@ export class Driver {
       replica,
       opened,
       failure: undefined,
+      mend: undefined,
       led: undefined,
       handOver: undefined,
       better: undefined,
@@ -623,10 +714,21 @@ export class Driver {
     onBehind: (group, leader) => {
       this.#transfers.receiver.fetch(group, leader);
     },
-    onFailure: (group, reason) => {
+    onFailure: (group, reason, cause) => {
       const hosted = this.#mustHost(group);
       hosted.failure = reason;
+      hosted.handOver = undefined;
       this.#resign(hosted);
+      if (cause === 'disk') {
+        hosted.mend = { atMs: this.#options.clock.monotonicMs() + mendMs, afterMs: mendMs };
+        this.#options.log(
+          'error',
+          { event: 'disk-failed', group, reason },
+          'the files of the group cannot be written: it is left to the others until they can',
+        );
+        this.#options.emit({ kind: 'failure', group, reason });
+        return;
+      }
       this.#options.log(
         'error',
         { event: 'copy-stopped', group, reason },
@@ -696,7 +798,12 @@ export class Driver {
     const to = this.#successor(hosted, nowMs);
     if (to !== undefined) this.#handOver(hosted, to, nowMs);
     else if (this.#isStalled(hosted, nowMs)) {
-      hosted.replica.stepDown(`its deciding thread has stood still for ${this.stalledMs} ms`);
+      const writingMs = Math.round(hosted.replica.writingForMs(nowMs));
+      hosted.replica.stepDown(
+        this.stalledMs > 0
+          ? `its deciding thread has stood still for ${this.stalledMs} ms`
+          : `its disk has taken ${writingMs} ms for a write`,
+      );
     } else this.#stepMembership(hosted, nowMs);
   }
 
@@ -726,12 +833,13 @@ export class Driver {
   }
 
   /**
-   * Whether the deciding thread has stalled so that another had better lead. On an overloaded machine all stall in turn,
+   * Whether the deciding thread, or the disk, has stalled so that another had better lead. On an overloaded machine all stall in turn,
    * and moving on helps nobody: the more often leadership has moved, the longer a leader bears it.
    */
   #isStalled(hosted: Hosted, nowMs: number): boolean {
-    if (!this.#hasOwner(hosted.group)) return false;
-    return this.stalledMs > maximumSilentMs * this.#backOff(hosted, nowMs);
+    const backOff = this.#backOff(hosted, nowMs);
+    if (hosted.replica.writingForMs(nowMs) > longWriteMs * backOff) return true;
+    return this.#hasOwner(hosted.group) && this.stalledMs > maximumSilentMs * backOff;
   }
 
   #succession(hosted: Hosted, nowMs: number): Parameters<typeof betterPlaced>[0] {
@@ -798,6 +906,8 @@ export class Driver {
   /** Whether this process is in a state to lead the group: its own derived row has to give it a rank. */
   #isWilling(group: GroupId): boolean {
     if (!this.#isNode || this.#draining || this.stalledMs > 0) return false;
+    const nowMs = this.#options.clock.monotonicMs();
+    if ((this.#hosted.get(group)?.replica.writingForMs(nowMs) ?? 0) > longWriteMs) return false;
     return group === configGroup || this.#ranks.has(group);
   }
 
@@ -842,7 +952,13 @@ export class Driver {
     this.#rememberedMs = nowMs;
     for (const hosted of this.#hosted.values()) if (isLeader(hosted)) this.#rememberFollowers(hosted);
     if (this.#dirty.size === 0) return;
-    this.#options.state.rememberAcknowledged([...this.#dirty.values()]);
+    try {
+      this.#options.state.rememberAcknowledged([...this.#dirty.values()]);
+    } catch (error) {
+      if (!isStoreError(error)) throw error;
+      // Tried again with the next: what votes and appends need of this disk stops them by itself.
+      return;
+    }
     this.#dirty.clear();
   }
 

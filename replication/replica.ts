@@ -1,5 +1,5 @@
 import type { Clock, Timer } from '../base/clock.ts';
-import { assert } from '../base/errors.ts';
+import { assert, describeError, isStoreError } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import type { LogEntry, LogPosition, MembershipEntry } from '../store/entry.ts';
@@ -59,8 +59,14 @@ export interface ReplicaListener {
   /** The leader has trimmed what this copy lacks. */
   onBehind(group: GroupId, leader: NodeId): void;
   /** This copy has stopped: its log is broken or its disk cannot be written. */
-  onFailure(group: GroupId, reason: string): void;
+  /**
+   * Nothing more is done for the group here. `disk`: its files could not be written, and once they can it may begin anew
+   * with what is in them. `alarm`: this copy contradicts the others, and somebody has to look.
+   */
+  onFailure(group: GroupId, reason: string, cause: FailureCause): void;
 }
+
+export type FailureCause = 'disk' | 'alarm';
 
 export interface Progress {
   readonly commit: number;
@@ -91,6 +97,7 @@ export class Replica {
   /** When apply was last asked for. */
   #appliedMs: number;
   #writing = false;
+  #writingSinceMs = 0;
   #flushScheduled = false;
   #reported = { commit: 0, durable: 0, leaseUntilMs: 0, leading: false, term: 0 };
   #reportedLeader: NodeId | undefined;
@@ -114,6 +121,11 @@ export class Replica {
 
   get applied(): number {
     return this.#applied;
+  }
+
+  /** How long the write that is under way has taken; 0 when there is none. */
+  writingForMs(nowMs: number): number {
+    return this.#writing ? nowMs - this.#writingSinceMs : 0;
   }
 
   get log(): LogTail {
@@ -170,7 +182,13 @@ export class Replica {
   takeSnapshot(position: LogPosition): 'have' | 'useless' | 'install' {
     if (this.#stopped) return 'useless';
     const taken = this.raft.takeSnapshot(position);
-    if (taken.kind === 'install' && taken.removed.length > 0) this.#options.salvage(taken.removed);
+    try {
+      if (taken.kind === 'install' && taken.removed.length > 0) this.#options.salvage(taken.removed);
+    } catch (error) {
+      if (!isStoreError(error)) throw error;
+      this.#stop(describeError(error), 'disk');
+      return 'useless';
+    }
     if (taken.kind === 'install') this.#installing = true;
     this.#scheduleFlush();
     return taken.kind;
@@ -221,7 +239,7 @@ export class Replica {
         this.#options.listener.onMark(this.group, event.compare, event.index);
         return;
       case 'failed':
-        this.#stop(event.reason);
+        this.#stop(event.reason, 'disk');
         return;
     }
   }
@@ -242,9 +260,9 @@ export class Replica {
     this.#applyTimer?.cancel();
   }
 
-  #stop(reason: string): void {
+  #stop(reason: string, cause: FailureCause): void {
     this.stop();
-    this.#options.listener.onFailure(this.group, reason);
+    this.#options.listener.onFailure(this.group, reason, cause);
   }
 
   #scheduleFlush(): void {
@@ -260,15 +278,24 @@ export class Replica {
     const { clock, listener, send, saveHardState, saveIncarnation, salvage } = this.#options;
     const ready = this.raft.takeReady(clock.monotonicMs());
     if (this.raft.failure !== undefined) {
-      this.#stop(this.raft.failure);
+      this.#stop(this.raft.failure, 'alarm');
       return;
     }
-    if (ready.incarnation !== undefined) saveIncarnation(ready.incarnation);
-    if (ready.hardState !== undefined) saveHardState(ready.hardState);
+    const removed = ready.write?.removed ?? [];
+    try {
+      if (ready.incarnation !== undefined) saveIncarnation(ready.incarnation);
+      if (ready.hardState !== undefined) saveHardState(ready.hardState);
+      // Before anything is cut, and before anybody is told.
+      if (removed.length > 0) salvage(removed);
+    } catch (error) {
+      if (!isStoreError(error)) throw error;
+      // Nothing has been said and nothing written by what could not be kept.
+      this.#stop(describeError(error), 'disk');
+      return;
+    }
     for (const { to, message } of ready.messages) send(to, message);
     if (ready.write !== undefined) {
-      const { keepThrough, removed } = ready.write;
-      if (removed.length > 0) salvage(removed);
+      const { keepThrough } = ready.write;
       if (keepThrough !== undefined) this.#cutSinceWrite = Math.min(this.#cutSinceWrite ?? keepThrough, keepThrough);
       this.#waiting.push(ready.write);
     }
@@ -307,6 +334,7 @@ export class Replica {
 
   #submit(appends: readonly Append[], applyThrough: number): void {
     this.#writing = true;
+    this.#writingSinceMs = this.#options.clock.monotonicMs();
     this.#applyRequested = Math.max(this.#applyRequested, applyThrough);
     const { writer } = this.#options;
     this.#cutSinceWrite = undefined;

@@ -255,6 +255,12 @@ export class GroupFile {
     return GroupFile.open(this.path, group, cluster, fold);
   }
 
+  /** Writes and syncs something that changes nothing. Throws the store's error when the file cannot be written. */
+  probe(): void {
+    this.#sync(true);
+    this.#setApplied.run(String(this.#applied));
+  }
+
   #write(batch: WriteBatch, group: GroupId): void {
     if (batch.keepThrough !== undefined && batch.keepThrough < this.#last.index) {
       assert(batch.keepThrough >= this.#applied, `log of ${group} is cut above applied index ${this.#applied}`);

@@ -58,6 +58,17 @@ export function nextGeneration(current: string): string {
   return join(dirname(current), `${stem}.g${number + 1}.db`);
 }
 
+/**
+ * Puts an empty file in the group's place, on disk when this returns: what it had is gone with the next opening. For a
+ * copy that is to be made anew from the others'; its members take it for a lost disk (R8).
+ */
+export function emptyGroupFile(path: string): string {
+  const next = nextGeneration(currentGroupFile(path));
+  closeSync(openSync(next, 'wx', 0o600));
+  syncPath(dirname(next));
+  return next;
+}
+
 /** Removes what a replacement has left, finished or not: older generations of the file, and unfinished snapshots. */
 export function removeLeftovers(current: string): void {
   const folder = dirname(current);

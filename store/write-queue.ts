@@ -3,7 +3,7 @@ import { assert, describeError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import type { LogEntry } from './entry.ts';
 import type { GroupFile, WriteBatch, WriteOutcome } from './group-file.ts';
-import type { InstallStep } from './snapshot-install.ts';
+import { emptyGroupFile, type InstallStep } from './snapshot-install.ts';
 import { SnapshotIntake } from './snapshot-intake.ts';
 import type { SnapshotRequest, WriteRequest, WriterEvent } from './writer.ts';
 
@@ -108,13 +108,28 @@ export class WriteQueue {
     if (queue?.failure === undefined) queue?.file.finishCheckpoint();
   }
 
-  /** Opens the group's file anew; what waited for it is dropped. Throws what opening it throws. */
-  reopen(group: GroupId): GroupFile {
+  has(group: GroupId): boolean {
+    return this.#groups.has(group);
+  }
+
+  /**
+   * Opens the group's file anew, or an empty one in its place; what waited for it is dropped. Throws what opening it
+   * throws, and what a write to it does.
+   */
+  reopen(group: GroupId, empty = false): GroupFile {
     const queue = this.#groups.get(group);
     assert(queue !== undefined, `group ${group} is open`);
     this.#giveUp(queue);
     queue.failure = 'the file is not open';
+    queue.file.close();
+    if (empty) emptyGroupFile(queue.file.path);
     const file = queue.file.reopened();
+    try {
+      file.probe();
+    } catch (error) {
+      file.close();
+      throw error;
+    }
     this.add(group, file);
     return file;
   }

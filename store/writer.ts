@@ -63,8 +63,11 @@ export interface OpenedGroup {
 export interface GroupWriter {
   /** Creates or continues a group's file. */
   open(group: GroupId): Promise<OpenedGroup>;
-  /** Opens the file anew after `failed`: what had not been reported as written is not in it. */
-  reopen(group: GroupId): Promise<OpenedGroup>;
+  /**
+   * Opens the file anew after `failed`: what had not been reported as written is not in it. Fails when it cannot be
+   * written. `empty`: an empty one in its place, also when there was none that could be opened.
+   */
+  reopen(group: GroupId, empty?: boolean): Promise<OpenedGroup>;
   submit(request: WriteRequest): void;
   /** Removes entries up to `through`, applied ones only, beside other work and some at a time. */
   trim(group: GroupId, through: number): void;

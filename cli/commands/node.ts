@@ -11,6 +11,7 @@ import { UsageError } from '../acquirer/usage.ts';
 import { exitCode, type CommandContext } from '../context.ts';
 import { QuadrantNode } from '../node/node.ts';
 import type { RunCommand } from '../run-command.ts';
+import { registerRebuild } from './rebuild.ts';
 
 /**
  * Runs one process of the cluster in the foreground until SIGTERM, SIGINT or the end of the one that supervises it.
@@ -90,4 +91,5 @@ export function registerNode(program: Command, run: RunCommand): void {
     .argument('<id>', 'a node or the witness of nodes.yaml')
     .description('runs one process in the foreground; `npm start` runs all of them')
     .action((id: string) => run((context) => startNode(context, id)));
+  registerRebuild(node, run);
 }

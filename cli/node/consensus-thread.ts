@@ -57,6 +57,7 @@ export type ConsensusRequest =
   | { readonly kind: 'status' }
   | { readonly kind: 'drain'; readonly on: boolean }
   | { readonly kind: 'failback'; readonly groups: readonly GroupId[] }
+  | { readonly kind: 'rebuild'; readonly group: GroupId }
   | { readonly kind: 'recover'; readonly group: GroupId; readonly lost: readonly NodeId[]; readonly by: string }
   | { readonly kind: 'close' };
 
@@ -178,8 +179,8 @@ const driver: Driver = new Driver({
     bus?.send(to, 'raft', bytes);
   },
   emit,
-  open: (group, done) => {
-    writer.open(group).then(
+  open: (group, how, done) => {
+    (how === 'first' ? writer.open(group) : writer.reopen(group, how === 'empty')).then(
       ({ path, applied }) => {
         done(openReader(path, group, applied));
       },
@@ -263,6 +264,14 @@ async function answer(request: ConsensusRequest): Promise<unknown> {
       return driver.leads;
     case 'failback':
       return driver.failback(request.groups);
+    case 'rebuild':
+      await new Promise<void>((resolve, reject) => {
+        driver.rebuild(request.group, (error) => {
+          if (error === undefined) resolve();
+          else reject(error);
+        });
+      });
+      return undefined;
     case 'recover':
       return driver.recover(request.group, request.lost, request.by);
     case 'close':

@@ -116,6 +116,11 @@ export class Consensus {
     return this.#call({ kind: 'failback', groups });
   }
 
+  /** Rejects with REBUILD_REFUSED, or what its disk says. */
+  async rebuild(group: GroupId): Promise<void> {
+    await this.#call({ kind: 'rebuild', group });
+  }
+
   recover(group: GroupId, lost: readonly NodeId[], by: string): Promise<unknown> {
     return this.#call({ kind: 'recover', group, lost, by });
   }

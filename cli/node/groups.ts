@@ -106,11 +106,12 @@ export class Groups {
   onEvent(event: DriverEvent): void {
     switch (event.kind) {
       case 'opened':
+        // Again, when the file had failed or was replaced.
+        if (this.#hosted.has(event.group)) this.#leave(this.#mustHost(event.group));
         this.#open(event.group, event.path, event.applied);
         return;
       case 'installed':
-        this.#resign(this.#mustHost(event.group));
-        this.#mustHost(event.group).reader.close();
+        this.#leave(this.#mustHost(event.group));
         this.#open(event.group, event.path, event.applied);
         return;
       case 'lead':
@@ -210,7 +211,9 @@ export class Groups {
       led: undefined,
       isCurrent: false,
     });
-    if (group === configGroup && cardKeys !== undefined) this.#reloadConfiguration(reader);
+    // An empty copy that is being made anew: the node goes on by the configuration that it knew.
+    const isKnown = applied > 0 || this.#configuration === undefined;
+    if (group === configGroup && cardKeys !== undefined && isKnown) this.#reloadConfiguration(reader);
   }
 
   // ---- leading ---------------------------------------------------------------------------------------------------
@@ -239,6 +242,11 @@ export class Groups {
       return;
     }
     owner.onProgress({ term: event.term, ...event.progress });
+  }
+
+  #leave(hosted: HostedGroup): void {
+    this.#resign(hosted);
+    hosted.reader.close();
   }
 
   #resign(hosted: HostedGroup): void {

@@ -93,6 +93,7 @@ const schemas = {
   'compare.mark': z.strictObject({ group: z.string(), compare: z.string().max(100) }),
   'node.drain': z.strictObject({ on: z.boolean() }),
   'node.failback': z.strictObject({ groups: z.array(z.string()).max(1000) }),
+  'node.rebuild': z.strictObject({ groups: z.array(z.string()).max(1000), by }),
   'node.recover': z.strictObject({ group: z.string(), lost: z.array(z.string()).min(1).max(100), by }),
   'standin.report': z.strictObject({}),
   'ledger.cards': z.strictObject({ pans: z.array(pan).max(2000) }),
@@ -220,6 +221,8 @@ export class Operations {
       }
       case 'node.failback':
         return this.#options.consensus.failback(parse('node.failback', request).groups.map(groupId));
+      case 'node.rebuild':
+        return this.#rebuild(parse('node.rebuild', request));
       case 'node.recover':
         return this.#recover(parse('node.recover', request));
       case 'standin.report':
@@ -369,6 +372,16 @@ export class Operations {
   }
 
   /** This node goes on without members that an operator has given up; resolves when it leads the group. */
+  /** The groups of which an empty copy is being filled; [] names all. */
+  async #rebuild({ groups, by: who }: z.infer<(typeof schemas)['node.rebuild']>): Promise<unknown> {
+    const { consensus, log, groups: here } = this.#options;
+    const known = (await consensus.status()).groups.map(({ group }) => group);
+    const wanted = groups.length === 0 ? [...new Set([...known, ...here.hosted.keys()])] : groups.map(groupId);
+    log.warn({ event: 'rebuild-asked', groups: wanted, by: who }, 'an operator has copies made anew');
+    for (const group of wanted) await consensus.rebuild(group);
+    return { groups: wanted };
+  }
+
   async #recover({ group, lost, by: who }: z.infer<(typeof schemas)['node.recover']>): Promise<unknown> {
     const { clock, consensus, self, topology, log } = this.#options;
     const hosted = this.#hosted(group);

@@ -55,8 +55,9 @@ export class ThreadWriter implements GroupWriter {
     return this.#opened((call) => ({ kind: 'open', call, group, path }));
   }
 
-  reopen(group: GroupId): Promise<OpenedGroup> {
-    return this.#opened((call) => ({ kind: 'reopen', call, group }));
+  reopen(group: GroupId, empty = false): Promise<OpenedGroup> {
+    const path = join(this.#folder, groupFileName(group));
+    return this.#opened((call) => ({ kind: 'reopen', call, group, path, empty }));
   }
 
   /** Requests of one turn of the event loop travel together. */

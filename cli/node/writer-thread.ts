@@ -7,6 +7,7 @@ import { configurationFold } from '../../config-db/configuration-fold.ts';
 import type { RewriteTopology } from '../../config-db/rewrite.ts';
 import { GroupFile, noFold, type Fold } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
+import { emptyGroupFile } from '../../store/snapshot-install.ts';
 import { WriteQueue } from '../../store/write-queue.ts';
 import type { OpenedGroup, SnapshotRequest, WriteRequest, WriterEvent } from '../../store/writer.ts';
 import { SharedMeters } from './meters.ts';
@@ -24,7 +25,13 @@ export interface WriterThreadData {
 
 export type ToWriterThread =
   | { readonly kind: 'open'; readonly call: number; readonly group: GroupId; readonly path: string }
-  | { readonly kind: 'reopen'; readonly call: number; readonly group: GroupId }
+  | {
+      readonly kind: 'reopen';
+      readonly call: number;
+      readonly group: GroupId;
+      readonly path: string;
+      readonly empty: boolean;
+    }
   | { readonly kind: 'submit'; readonly requests: readonly WriteRequest[] }
   | { readonly kind: 'trim'; readonly group: GroupId; readonly through: number }
   | { readonly kind: 'resume'; readonly group: GroupId }
@@ -66,6 +73,15 @@ function foldOf(group: GroupId): Fold {
   return group === configGroup ? configurationFold(data.self, data.topology) : ledgerFold;
 }
 
+/** A file that could not even be opened at the start has no queue yet. */
+function reopened({ group, path, empty }: ToWriterThread & { kind: 'reopen' }): GroupFile {
+  if (queue.has(group)) return queue.reopen(group, empty);
+  if (empty) emptyGroupFile(path);
+  const file = GroupFile.open(path, group, data.cluster, foldOf(group));
+  queue.add(group, file);
+  return file;
+}
+
 function answerOpened(call: number, open: () => GroupFile): void {
   try {
     const { last, applied, base, path } = open();
@@ -93,7 +109,7 @@ port.on('message', (message: ToWriterThread) => {
       });
       break;
     case 'reopen':
-      answerOpened(message.call, () => queue.reopen(message.group));
+      answerOpened(message.call, () => reopened(message));
       break;
     case 'submit':
       for (const request of message.requests) queue.submit(request);

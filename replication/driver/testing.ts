@@ -120,7 +120,7 @@ export class Process {
             this.decide();
           });
       },
-      open: (of, done) => {
+      open: (of, _how, done) => {
         const disk = folder.diskOf(of);
         const memberships = disk.memberships().filter(({ index }) => index > 0);
         done({ path: `${of}.db`, applied: disk.applied, source: disk, memberships, close: () => undefined });

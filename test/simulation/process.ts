@@ -249,7 +249,7 @@ export class SwitchProcess implements AcquirerPort {
           this.#onDriverEvent(groups, event);
         });
       },
-      open: (group, done) => {
+      open: (group, _how, done) => {
         const path = join(this.disk.folder, groupFileName(group));
         const file = GroupFile.open(path, group, topology.cluster, this.#foldOf(group));
         this.#places.set(group, { path: file.path, durable: file.last.hash });
