@@ -144,6 +144,9 @@ test('a mixed load, card files, changes, questions and faulty messages go throug
   for (const args of [['status', '--json'], ['compare'], ['config', 'list', '--all-nodes']]) {
     assert.equal((await run(args)).code, 0, args.join(' '));
   }
+  await askMonitors();
+  const { stdout } = await run(['tail', '--no-follow', '--since', '1h']);
+  assert.match(stdout, / n1 +info +leads the group +event=elected /);
 });
 
 test('none of it is found in what went over the brokers, on disk or in what was printed, but for one that was planted', async (context) => {
@@ -191,6 +194,35 @@ test('none of it is found in what went over the brokers, on disk or in what was 
     assert.notDeepEqual(scanner.scan(readFileSync(file)), [], name);
   }
 });
+
+/** What every process tells monitoring, which is looked through with everything that was printed. */
+async function askMonitors(): Promise<void> {
+  const { nodes, witness } = cluster.topology;
+  for (const { id, monitor } of [...nodes, ...(witness === undefined ? [] : [witness])]) {
+    assert.ok(monitor !== undefined, id);
+    const ask = async (path: string): Promise<string> => {
+      const response = await fetch(`http://${monitor.host}:${monitor.port}${path}`);
+      const text = await response.text();
+      printed.push(text);
+      assert.equal(response.status, 200, `${id} ${path}: ${text}`);
+      return text;
+    };
+    assert.equal(await ask('/livez'), 'alive\n');
+    // On a busy machine a group may be without its owner for a moment.
+    await until(`${id} is ready`, async () => {
+      const response = await fetch(`http://${monitor.host}:${monitor.port}/readyz`);
+      printed.push(await response.text());
+      return response.status === 200 ? true : undefined;
+    });
+    const metrics = await ask('/metrics');
+    const counted = (pattern: RegExp): number => Number(pattern.exec(metrics)?.[1] ?? Number.NaN);
+    assert.ok(counted(/^quadrant_loop_delay_seconds_count\{thread="consensus"\} (\d+)$/m) > 0, metrics);
+    assert.ok(counted(/^quadrant_group_commit_seconds_count (\d+)$/m) > 0, metrics);
+    if (id === witness?.id) continue;
+    assert.ok(counted(/^quadrant_requests_total\{mti="0100"\} (\d+)$/m) > 0, metrics);
+    assert.ok(counted(/^quadrant_durable_seconds_count (\d+)$/m) > 0, metrics);
+  }
+}
 
 // ---- what is done to the cluster -------------------------------------------------------------------------------------
 

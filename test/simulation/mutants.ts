@@ -101,7 +101,7 @@ export const mutants: readonly Mutant[] = [
     edits: [
       {
         file: owner,
-        from: 'this.#whenDurable(decision.index, range.durability, decision.answer, done);',
+        from: 'this.#whenDurable(decision.index, range.durability, decision.answer, attempt, done);',
         to: "done({ kind: 'answer', answer: decision.answer });",
       },
     ],
