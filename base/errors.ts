@@ -37,10 +37,6 @@ export const errorCatalogue = {
     retryable: false,
     hint: 'Look at the disk and the file; `quadrant compare` on the other nodes tells whether their copies are good.',
   },
-  REBUILD_REFUSED: {
-    retryable: true,
-    hint: 'A copy is made anew only while another process leads its group: drain the node, and look at `quadrant status`.',
-  },
   SECRETS_INVALID: { retryable: false, hint: 'Restore DATA/secrets from a backup, or begin with empty data: --fresh.' },
   LOG_MISSING: {
     retryable: true,
@@ -56,6 +52,10 @@ export const errorCatalogue = {
   CONFIGURATION_ROW_INVALID: {
     retryable: false,
     hint: 'Correct the named columns of the configuration row and enter it again.',
+  },
+  REBUILD_REFUSED: {
+    retryable: true,
+    hint: 'A copy is made anew only while another process leads its group: drain the node, and look at `quadrant status`.',
   },
   REWRITE_RULES_INVALID: {
     retryable: false,

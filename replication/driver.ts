@@ -795,15 +795,16 @@ export class Driver {
       return;
     }
     if (this.#hasOwner(hosted.group) && hosted.led === undefined) this.#lead(hosted);
+    const writingMs = Math.round(hosted.replica.writingForMs(nowMs));
+    if (writingMs > longWriteMs * this.#backOff(hosted, nowMs)) {
+      // No hand-over: followers are not sent what this disk does not have, so none of them could catch up.
+      hosted.replica.stepDown(`its disk has taken ${writingMs} ms for a write`);
+      return;
+    }
     const to = this.#successor(hosted, nowMs);
     if (to !== undefined) this.#handOver(hosted, to, nowMs);
     else if (this.#isStalled(hosted, nowMs)) {
-      const writingMs = Math.round(hosted.replica.writingForMs(nowMs));
-      hosted.replica.stepDown(
-        this.stalledMs > 0
-          ? `its deciding thread has stood still for ${this.stalledMs} ms`
-          : `its disk has taken ${writingMs} ms for a write`,
-      );
+      hosted.replica.stepDown(`its deciding thread has stood still for ${this.stalledMs} ms`);
     } else this.#stepMembership(hosted, nowMs);
   }
 
@@ -833,13 +834,12 @@ export class Driver {
   }
 
   /**
-   * Whether the deciding thread, or the disk, has stalled so that another had better lead. On an overloaded machine all stall in turn,
+   * Whether the deciding thread has stalled so that another had better lead. On an overloaded machine all stall in turn,
    * and moving on helps nobody: the more often leadership has moved, the longer a leader bears it.
    */
   #isStalled(hosted: Hosted, nowMs: number): boolean {
-    const backOff = this.#backOff(hosted, nowMs);
-    if (hosted.replica.writingForMs(nowMs) > longWriteMs * backOff) return true;
-    return this.#hasOwner(hosted.group) && this.stalledMs > maximumSilentMs * backOff;
+    if (!this.#hasOwner(hosted.group)) return false;
+    return this.stalledMs > maximumSilentMs * this.#backOff(hosted, nowMs);
   }
 
   #succession(hosted: Hosted, nowMs: number): Parameters<typeof betterPlaced>[0] {

@@ -144,6 +144,30 @@ describe('a file that cannot be written', () => {
     assert.deepEqual(came(), ['written 1 1']);
   });
 
+  test('stays closed while it cannot be written', (context) => {
+    const { queue, came, submit, path } = start(context);
+    submit({ entries: chained(group, [noOp]), applyThrough: 1 });
+    assert.deepEqual(came(), ['written 1 1']);
+    const shell = new Database(path, { timeout: 0 });
+    shell.exec('BEGIN IMMEDIATE');
+    assert.throws(() => queue.reopen(group), /database is locked/);
+    submit({ entries: [] });
+    assert.deepEqual(came(), ['failed: the file is not open']);
+    shell.close();
+    assert.deepEqual([queue.reopen(group).last.index, queue.has(group)], [1, true]);
+  });
+
+  test('can be opened as an empty one, which takes its place on disk', (context) => {
+    const { queue, came, submit, folder, path } = start(context);
+    submit({ entries: chained(group, [noOp, noOp]), applyThrough: 2 });
+    came();
+    const file = queue.reopen(group, true);
+    assert.deepEqual([file.path, file.last.index, file.applied], [join(folder, 'a.g2.db'), 0, 0]);
+    assert.equal(existsSync(path), false);
+    submit({ entries: chained(group, [noOp]), applyThrough: 1 });
+    assert.deepEqual(came(), ['written 1 1']);
+  });
+
   test('is no reason to stop for another group', (context) => {
     const { queue, came, submit, folder } = start(context, { fold: small(12) });
     const other = groupId('b');

@@ -72,6 +72,11 @@ export class Process {
   readonly loggedEvents: LoggedEvent[] = [];
   readonly salvaged: number[] = [];
   readonly trimmed: [GroupId, number][] = [];
+  /** What every write, and opening a file again, fails with; undefined: the disk works. */
+  diskFailure: string | undefined;
+  /** Writes take as long as it lasts. */
+  diskStands = false;
+  readonly openings: string[] = [];
   stalledSinceMs: number | undefined;
   /** Where the deciding thread is, in each group that it decides for. */
   readonly led = new Map<GroupId, { readonly epoch: number; next: number }>();
@@ -120,7 +125,15 @@ export class Process {
             this.decide();
           });
       },
-      open: (of, _how, done) => {
+      open: (of, how, done) => {
+        if (how !== 'first') {
+          this.openings.push(`${of} ${how}`);
+          if (this.diskFailure !== undefined) {
+            done(new Error(this.diskFailure));
+            return;
+          }
+          if (how === 'empty') folder.disks.delete(of);
+        }
         const disk = folder.diskOf(of);
         const memberships = disk.memberships().filter(({ index }) => index > 0);
         done({ path: `${of}.db`, applied: disk.applied, source: disk, memberships, close: () => undefined });
@@ -165,7 +178,18 @@ export class Process {
     };
   }
 
-  #write({ group: of, keepThrough, entries, applyThrough }: WriteRequest): void {
+  #write(request: WriteRequest): void {
+    const { group: of, keepThrough, entries, applyThrough } = request;
+    if (this.diskStands) {
+      this.#cluster.clock.after(25, () => {
+        if (this.alive) this.#write(request);
+      });
+      return;
+    }
+    if (this.diskFailure !== undefined) {
+      this.driver.onWriter({ kind: 'failed', group: of, reason: this.diskFailure });
+      return;
+    }
     const disk = this.folder.diskOf(of);
     disk.write(keepThrough, entries);
     disk.applied = Math.max(disk.applied, Math.min(applyThrough, disk.last().index));
