@@ -279,6 +279,11 @@ export class Driver {
     return [...this.#mismatches].map(([peer, { difference }]) => ({ peer, difference }));
   }
 
+  /** Groups whose copies here have stopped. */
+  get stopped(): readonly GroupId[] {
+    return [...this.#hosted.values()].filter(({ failure }) => failure !== undefined).map(({ group }) => group);
+  }
+
   /** Groups that this process leads. */
   get leads(): readonly GroupId[] {
     return [...this.#hosted.values()].filter(isLeader).map(({ group }) => group);

@@ -84,6 +84,25 @@ export class DiskFaults {
     return true;
   }
 
+  /** An operator has the process's copies of the groups made anew that it does not lead, one too many left alone. */
+  rebuild(process: SwitchProcess): void {
+    const { running, id } = process;
+    if (running === undefined || !this.#maySpare(id)) return;
+    const promises = this.#promisesOf(process, running.state);
+    process.inThread('consensus', ({ driver }) => {
+      const groups = this.#groups().filter((group) => {
+        const raft = driver.replica(group)?.raft;
+        return raft?.leader !== undefined && raft.leader !== id;
+      });
+      if (groups.length === 0) return;
+      this.#ill.set(id, promises);
+      for (const group of groups) {
+        driver.rebuild(group, () => undefined);
+        this.#cluster.observer.count('copy made anew, carried out');
+      }
+    });
+  }
+
   /** Whether a majority is left without this member and those that are not whole again. */
   #maySpare(id: NodeId): boolean {
     const { processes } = this.#cluster;

@@ -27,6 +27,8 @@ const kinds = [
   ['disk goes back', 3],
   ['disk lost', 2],
   ['old majority', 2],
+  ['disk full', 2],
+  ['copy made anew', 1],
 ] as const;
 export type FaultKind = (typeof kinds)[number][0];
 export const faultKinds: readonly FaultKind[] = kinds.map(([name]) => name);
@@ -185,6 +187,19 @@ export class Faults {
       }
       case 'old majority':
         this.#oldMajority();
+        return;
+      case 'disk full': {
+        const victim = random.below(2) === 0 ? process : (this.#leader() ?? process);
+        victim.fillDisk(true);
+        this.#forAWhile([
+          () => {
+            victim.fillDisk(false);
+          },
+        ]);
+        return;
+      }
+      case 'copy made anew':
+        this.#cluster.disks.rebuild(process);
         return;
       case 'wall clock jump': {
         const limitMs = random.below(2) === 0 ? 2 * 86_400_000 : 600_000;

@@ -39,6 +39,7 @@ export class Observer {
   readonly #processes: () => readonly SwitchProcess[];
   /** Of each running process, its groups. */
   readonly #lives = new Map<NodeId, ObservedLife[]>();
+  readonly #diskTroubleMs = new Map<NodeId, number>();
   readonly #files = new Map<string, GroupReader>();
   readonly #committedLogs = new Map<GroupId, LogEntry[]>();
 
@@ -114,6 +115,11 @@ export class Observer {
       lives = [];
       this.#lives.set(process.id, lives);
     }
+    // A group's file was opened anew: its replica has begun a new life.
+    if (lives.some((life) => running.driver.replica(life.group) !== life.replica)) {
+      lives = lives.filter((life) => running.driver.replica(life.group) === life.replica);
+      this.#lives.set(process.id, lives);
+    }
     if (lives.length < this.consensus.size) {
       for (const [group, checks] of this.consensus) {
         const replica = running.driver.replica(group);
@@ -140,9 +146,18 @@ export class Observer {
   sample(bus: Pick<SimulatedBus, 'faults' | 'reaches'>): void {
     const { nowMs } = this.#scheduler;
     const processes = this.#processes();
-    const isSound = ({ running, startedMs }: SwitchProcess): boolean =>
+    // Neither counts on a member whose disk is in trouble, or which is not counted since it was.
+    for (const { id, running, isDiskFull } of processes) {
+      const isCounted = [...this.consensus.keys()].every(
+        (group) =>
+          running?.driver.replica(group)?.raft.votes !== false && running?.driver.stopped.includes(group) !== true,
+      );
+      if (isDiskFull || !isCounted) this.#diskTroubleMs.set(id, nowMs);
+    }
+    const isSound = ({ id, running, startedMs }: SwitchProcess): boolean =>
       running !== undefined &&
       nowMs - startedMs > recoveryMs &&
+      nowMs - (this.#diskTroubleMs.get(id) ?? Number.NEGATIVE_INFINITY) > recoveryMs &&
       Object.values(running.threads).every((thread) => nowMs - thread.stalledUntilMs > recoveryMs);
     this.stability.sample({
       nowMs,
@@ -227,7 +242,10 @@ export class Observer {
     const leads = raft.role === 'leader' ? term : 0;
     if (failure !== undefined) throw new Violation(`${id} has stopped group ${group}: ${failure}`);
     if (leads !== life.leads) {
-      this.#scheduler.trace(id, leads > 0 ? `leads ${group} in term ${term}` : `leads ${group} no longer`);
+      this.#scheduler.trace(
+        id,
+        leads > 0 ? `leads ${group} in term ${term}` : `leads ${group} no longer: ${raft.endedBecause ?? ''}`,
+      );
       this.count(leads > 0 ? 'election' : 'deposition');
       if (leads > 0) checks.elected(life, term);
       else {

@@ -4,7 +4,10 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
+import type Database from 'better-sqlite3';
+
 import type { CardKeys } from '../../base/card-keys.ts';
+import { isStoreError } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { createLogger } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
@@ -145,6 +148,9 @@ export class SwitchProcess implements AcquirerPort {
   #trap: Trap | undefined;
   #crashing: { readonly how: string; readonly powerFails: boolean } | undefined;
   #doing = false;
+  #isFull = false;
+  /** The writer's connection to each group's file. */
+  readonly #databases = new Map<GroupId, Database.Database>();
   /** Each group's file, and the end of its log on disk. */
   readonly #places = new Map<GroupId, { path: string; durable: string }>();
 
@@ -249,13 +255,28 @@ export class SwitchProcess implements AcquirerPort {
           this.#onDriverEvent(groups, event);
         });
       },
-      open: (group, _how, done) => {
-        const path = join(this.disk.folder, groupFileName(group));
-        const file = GroupFile.open(path, group, topology.cluster, this.#foldOf(group));
-        this.#places.set(group, { path: file.path, durable: file.last.hash });
-        this.disk.synced(file.path);
-        queue.add(group, file);
-        done(this.#openReader(readers, group, file.path, file.applied));
+      open: (group, how, done) => {
+        if (how === 'first') {
+          const path = join(this.disk.folder, groupFileName(group));
+          const file = GroupFile.open(path, group, topology.cluster, this.#foldOf(group));
+          queue.add(group, file);
+          done(this.#opened(readers, group, file));
+          return;
+        }
+        writer.enter(() => {
+          try {
+            const file = queue.reopen(group, how === 'empty');
+            observer.count(`file opened ${how}`);
+            toConsensus(() => {
+              done(this.#opened(readers, group, file));
+            });
+          } catch (error) {
+            if (!isStoreError(error)) throw error;
+            toConsensus(() => {
+              done(error instanceof Error ? error : new Error(String(error)));
+            });
+          }
+        });
       },
       openInstalled: (group, path, applied) => {
         observer.installed(this, group);
@@ -381,8 +402,36 @@ export class SwitchProcess implements AcquirerPort {
   }
 
   #foldOf(group: GroupId): Fold {
+    const fold = this.#ownFoldOf(group);
+    return {
+      ...fold,
+      open: (database, of) => {
+        this.#databases.set(group, database);
+        limitPages(database, this.#isFull);
+        return fold.open(database, of);
+      },
+    };
+  }
+
+  #ownFoldOf(group: GroupId): Fold {
     if (this.isWitness) return noFold;
     return group === configGroup ? configurationFold(this.id, { nodes: this.#options.topology.nodes }) : ledgerFold;
+  }
+
+  #opened(readers: Map<GroupId, GroupReader>, group: GroupId, file: GroupFile): OpenedGroup {
+    this.#places.set(group, { path: file.path, durable: file.last.hash });
+    this.disk.synced(file.path);
+    return this.#openReader(readers, group, file.path, file.applied);
+  }
+
+  get isDiskFull(): boolean {
+    return this.#isFull;
+  }
+
+  /** While it is full nothing that needs another page can be written to the groups' files. */
+  fillDisk(full: boolean): void {
+    this.#isFull = full;
+    for (const database of this.#databases.values()) if (database.open) limitPages(database, full);
   }
 
   #openReader(readers: Map<GroupId, GroupReader>, group: GroupId, path: string, applied: number): OpenedGroup {
@@ -677,3 +726,8 @@ function expireHolds(groups: Groups, at: number): void {
 }
 
 const silentLog = createLogger({ process: 'simulation', level: 'silent' });
+
+/** SQLite takes a limit below the file's present size for that size. */
+function limitPages(database: Database.Database, full: boolean): void {
+  database.pragma(`max_page_count = ${full ? 1 : 4_294_967_294}`);
+}
