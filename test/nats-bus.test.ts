@@ -88,6 +88,7 @@ async function client(
     clock: realClock,
     pingMs: 500,
     reconnectMs: 50,
+    homewardMs: 200,
     onFatal: (error: Error) => {
       throw error;
     },
@@ -221,5 +222,31 @@ describe('the bus over NATS', () => {
     } finally {
       await startBroker(0);
     }
+  });
+
+  test('a broker that falls silent is left at once, whatever lies in the socket to it; its process comes back to it', async (context) => {
+    const one = await client(context, n1, [0, 1]);
+    const other = await client(context, n3, [1]);
+    await meet(one, other, n3);
+    const [first, second] = topology.brokers.map((broker) => `${broker.client.host}:${broker.client.port}`);
+    running.get(0)?.kill('SIGSTOP');
+    try {
+      // More than a socket takes: closing it in good order would wait for whoever reads it.
+      await until('the fallback', () => {
+        if (one.bus.broker === first) one.bus.send(n3, 'raft', Buffer.alloc(200_000, 'x'));
+        return one.bus.broker === second;
+      });
+      await meet(one, other, n3);
+      await meet(other, one, n1);
+      assert.equal(one.bus.disconnects, 1);
+    } finally {
+      running.get(0)?.kill('SIGCONT');
+    }
+    await until('the way home', () => one.bus.broker === first);
+    await meet(other, one, n1);
+    assert.deepEqual(
+      one.statuses.filter((status) => !status.startsWith('error')),
+      [`disconnect ${first}`, `reconnect ${second}`, `home ${first}`],
+    );
   });
 });

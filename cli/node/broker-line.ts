@@ -24,6 +24,12 @@ export function brokerLine(status: string, detail: string, thread: 'main' | 'con
         details: { event: 'broker-regained', thread, broker: detail },
         message: 'has a broker again',
       };
+    case 'home':
+      return {
+        level: 'info',
+        details: { event: 'broker-regained', thread, broker: detail },
+        message: "is back at its own site's broker",
+      };
     case 'waiting for a broker':
       return { level: 'warn', details: { event: 'broker-awaited', thread, reason: detail }, message: status };
     case 'error':
