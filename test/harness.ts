@@ -14,7 +14,7 @@ import type { AcquirerCard } from '../cli/acquirer/cards.ts';
 import { openConnection } from '../cli/acquirer/connection.ts';
 import type { AcquirerConnection } from '../cli/acquirer/connection.ts';
 import { runLoad } from '../cli/acquirer/load.ts';
-import type { LoadOptions } from '../cli/acquirer/load.ts';
+import type { LoadOptions } from '../cli/acquirer/load-options.ts';
 import { sampleCardFile } from '../cli/acquirer/load-command.ts';
 import { defaultMix } from '../cli/acquirer/load-mix.ts';
 import type { LoadSummary } from '../cli/acquirer/load-summary.ts';

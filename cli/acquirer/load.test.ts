@@ -16,7 +16,7 @@ import { defaultMix, parseMix } from './load-mix.ts';
 import { formatLiveLine, formatSummary, LoadCounts } from './load-summary.ts';
 import type { LoadSummary } from './load-summary.ts';
 import { runLoad } from './load.ts';
-import type { LoadOptions } from './load.ts';
+import type { LoadOptions } from './load-options.ts';
 import { AcquirerBooks } from './recompute.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'load-'));
