@@ -13,6 +13,7 @@ import { registerStandIn } from './commands/stand-in.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerVerify } from './commands/verify.ts';
 import { createContext, exitCode } from './context.ts';
+import { registerDrill } from './drill/command.ts';
 import { commandRunner } from './run-command.ts';
 
 /** Takes `--config FILE` and `--data DIR` out of the arguments: they may stand anywhere. */
@@ -64,6 +65,7 @@ registerLoad(program, context);
 registerNode(program, run);
 registerVerify(program, run);
 registerCompare(program, run);
+registerDrill(program, run, config !== undefined || data !== undefined);
 
 try {
   await program.parseAsync(rest, { from: 'user' });

@@ -6,10 +6,10 @@ import { nodeId } from '../base/identifiers.ts';
 import type { LoadOptions } from '../cli/acquirer/load-options.ts';
 import type { LoadSummary } from '../cli/acquirer/load-summary.ts';
 import { reportText, verdictOf } from '../compare/report.ts';
-import { judge } from '../scripts/kill-drill.ts';
 import {
   Cleanups,
   journaledRequests,
+  judge,
   load,
   residentMegabytes,
   sampleCards,

@@ -1,4 +1,4 @@
-import type { Clock } from '../../base/clock.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
 import { delay } from '../../base/clock.ts';
 import { assert, SwitchError } from '../../base/errors.ts';
 import { seededRandom } from '../../base/random.ts';
@@ -64,6 +64,9 @@ class LoadRun {
   readonly #times: Times;
   /** Decisions that a repeat or a late answer can still be held against, by duplicate key. Bounded. */
   readonly #watched = new Map<string, { readonly id: string; readonly decision: Decision | undefined }>();
+  /** Requests that no open connection takes now. */
+  readonly #stranded = new Set<Journey>();
+  #strandedTimer: Timer | undefined;
   /** Nodes that get nothing now. */
   readonly #signedOff = new Set<string>();
   #nextLane = 0;
@@ -241,11 +244,23 @@ class LoadRun {
     } else if (this.#isOver(journey)) {
       this.#giveUp(journey);
     } else {
-      this.#clock.after(waitForLaneMs, () => {
-        this.#advance(journey, undefined);
-      });
+      this.#stranded.add(journey);
+      this.#strandedTimer ??= this.#clock.after(waitForLaneMs, this.#advanceStranded);
     }
   }
+
+  /** One look for all of them: when every node is away they are thousands. */
+  readonly #advanceStranded = (): void => {
+    this.#strandedTimer = undefined;
+    const journeys = [...this.#stranded];
+    const canSend = this.#ending || this.#freeLane(undefined) !== undefined;
+    this.#stranded.clear();
+    for (const journey of journeys) {
+      if (canSend || this.#isOver(journey)) this.#advance(journey, undefined);
+      else this.#stranded.add(journey);
+    }
+    if (this.#stranded.size > 0) this.#strandedTimer ??= this.#clock.after(waitForLaneMs, this.#advanceStranded);
+  };
 
   #isOver({ startedMs }: Journey): boolean {
     if (this.#ending || this.#journal?.failure !== undefined) return true;
