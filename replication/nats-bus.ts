@@ -31,6 +31,13 @@ export interface NatsBusOptions {
 
 /** How long a process that starts waits for a broker. */
 const patienceMs = 20_000;
+/**
+ * How long connecting to one broker may take, now and at every reconnection. A broker that dies while it greets us is
+ * noticed only then: when all brokers restart, a lease must be longer than this and the pause before the next one.
+ * A process that does not get along with it when it starts (a busy machine, a slow line) goes on with more.
+ */
+const firstHandshakeMs = 300;
+const mostHandshakeMs = 2_000;
 
 /**
  * The bus over core NATS: subject `q.<channel>.<to>.<from>`. The broker lets each process publish only subjects that
@@ -40,9 +47,9 @@ const patienceMs = 20_000;
 export async function connectNatsBus(options: NatsBusOptions): Promise<NatsBus> {
   const { clock } = options;
   const deadlineMs = clock.monotonicMs() + (options.patienceMs ?? patienceMs);
-  for (;;) {
+  for (let handshakeMs = firstHandshakeMs; ; handshakeMs = Math.min(2 * handshakeMs, mostHandshakeMs)) {
     try {
-      return new NatsBus(await connectOnce(options), options);
+      return new NatsBus(await connectOnce(options, handshakeMs), options);
     } catch (error) {
       const refused = error instanceof AuthorizationError || error instanceof UserAuthenticationExpiredError;
       if (refused || clock.monotonicMs() >= deadlineMs) {
@@ -56,7 +63,7 @@ export async function connectNatsBus(options: NatsBusOptions): Promise<NatsBus> 
   }
 }
 
-function connectOnce(options: NatsBusOptions): Promise<NatsConnection> {
+function connectOnce(options: NatsBusOptions, handshakeMs: number): Promise<NatsConnection> {
   return connect({
     servers: options.brokers.map((broker) => `${broker.host}:${broker.port}`),
     name: options.self,
@@ -71,7 +78,7 @@ function connectOnce(options: NatsBusOptions): Promise<NatsConnection> {
     maxPingOut: 2,
     ignoreAuthErrorAbort: true,
     noAsyncTraces: true,
-    timeout: 2000,
+    timeout: handshakeMs,
   });
 }
 
