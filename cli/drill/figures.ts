@@ -58,6 +58,8 @@ export interface Slice {
 export interface CutOffService {
   readonly requests: number;
   readonly inTime: number;
+  /** Within the acquirer's own timeout. */
+  readonly inPatience: number;
   readonly inoperative: number;
   readonly approved: number;
 }
@@ -142,9 +144,11 @@ export function outageFigures(exchanges: readonly Exchange[], moments: Moments, 
   const returning: Window = { fromMs: endedMs, toMs: returnedMs + afterwardsMs };
   const ofGroups: IsConcerned = ({ card }) => groups.includes(groupOfCard.get(card) ?? '');
   const withCards = new Set(groupOfCard.values());
+  // An owner that is cut off answers its own acquirers for `local` ranges until its lease ends: no sign of recovery.
+  const elsewhere = exchanges.filter(({ request }) => !concern.cutOff.includes(request.node));
   const firsts = groups
     .filter((group) => withCards.has(group))
-    .map((group) => firstApprovalAfter(exchanges, doneMs, ({ card }) => groupOfCard.get(card) === group));
+    .map((group) => firstApprovalAfter(elsewhere, doneMs, ({ card }) => groupOfCard.get(card) === group));
   const known = firsts.filter((atMs) => atMs !== undefined);
   const atSilent = requestsAtSilentNodes(exchanges, moments, concern);
   const served = exchanges.filter((exchange) => !atSilent.has(exchange));
@@ -192,19 +196,20 @@ function requestsAtSilentNodes(
 function cutOffService(
   exchanges: readonly Exchange[],
   { doneMs, endedMs }: Moments,
-  { cutOff, deadlineMs }: Concern,
+  { cutOff, deadlineMs, requestTimeoutMs }: Concern,
 ): CutOffService | undefined {
   if (cutOff.length === 0) return undefined;
   const those = exchanges.filter(
     ({ request, sentAtMs }) =>
       cutOff.includes(request.node) && request.card !== 0 && sentAtMs >= doneMs && sentAtMs < endedMs,
   );
-  const inTime = those.filter(
-    ({ sentAtMs, answeredAtMs }) => answeredAtMs !== undefined && answeredAtMs - sentAtMs <= deadlineMs + wayMs,
-  );
+  const within = (limitMs: number): number =>
+    those.filter(({ sentAtMs, answeredAtMs }) => answeredAtMs !== undefined && answeredAtMs - sentAtMs <= limitMs)
+      .length;
   return {
     requests: those.length,
-    inTime: inTime.length,
+    inTime: within(deadlineMs + wayMs),
+    inPatience: within(requestTimeoutMs),
     inoperative: those.filter(({ responseCode }) => responseCode === '91').length,
     approved: those.filter(({ responseCode }) => isApproval(responseCode ?? '')).length,
   };

@@ -203,9 +203,14 @@ class SupervisedCluster implements DrilledCluster {
   async restart(id: string): Promise<void> {
     const supervisor = supervisorOf(this.#dataFolder);
     if (supervisor === undefined) throw new SwitchError('START_FAILED', 'the supervisor of the cluster has ended');
-    if (this.#find(id) === undefined) signalProcess(supervisor, 'SIGUSR2');
-    await waitFor(this.#clock, async () => (await this.#isReady(id)) || undefined, {
+    const isReady = async (): Promise<true | undefined> => {
+      // Again and again: the supervisor may not have seen yet that the process has ended.
+      if (this.#find(id) === undefined) signalProcess(supervisor, 'SIGUSR2');
+      return (await this.#isReady(id)) || undefined;
+    };
+    await waitFor(this.#clock, isReady, {
       timeoutMs: readyTimeoutMs,
+      everyMs: 100,
       onTimeout: () => new SwitchError('START_FAILED', `${id} is not ready ${readyTimeoutMs / 1000} s after its start`),
     });
     this.#undone(id);

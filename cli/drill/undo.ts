@@ -246,9 +246,15 @@ async function revive(record: Extract<UndoRecord, { kind: 'revive' }>, clock: Cl
   const supervisor = supervisorOf(dataFolder);
   // Without its supervisor the cluster was stopped meanwhile: nothing of it is to run.
   if (supervisor === undefined || missing().length === 0) return;
-  signalProcess(supervisor, 'SIGUSR2');
-  await waitFor(clock, () => missing().length === 0 || undefined, {
+  const isRevived = (): true | undefined => {
+    if (missing().length === 0) return true;
+    // Again and again: the supervisor may not have seen yet what has ended.
+    signalProcess(supervisor, 'SIGUSR2');
+    return undefined;
+  };
+  await waitFor(clock, isRevived, {
     timeoutMs: reviveTimeoutMs,
+    everyMs: 200,
     onTimeout: () => new SwitchError('START_FAILED', `${missing().join(', ')} did not start again`),
   });
 }
