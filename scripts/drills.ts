@@ -42,6 +42,7 @@ interface Row {
   readonly options: Partial<FaultOptions>;
   /** How long the fault lasts in a short drill: longer than a lease. */
   readonly shortHoldMs: number;
+  readonly shortOptions?: Partial<FaultOptions>;
 }
 
 /** The issue's table first, then what is asked of loss and copies alone. */
@@ -56,7 +57,7 @@ const table: readonly Row[] = [
   { kind: 'partition', options: { oneWay: 'out' }, shortHoldMs: 2_000 },
   { kind: 'partition', options: { oneWay: 'in' }, shortHoldMs: 2_000 },
   { kind: 'partition', options: { target: 'east' }, shortHoldMs: 2_000 },
-  { kind: 'upgrade', options: {}, shortHoldMs: 1 },
+  { kind: 'upgrade', options: {}, shortHoldMs: 1, shortOptions: { target: 'n2' } },
   { kind: 'stop', options: {}, shortHoldMs: 1_500 },
   { kind: 'brokers', options: {}, shortHoldMs: 1_500 },
   { kind: 'disk', options: {}, shortHoldMs: 1_000 },
@@ -116,7 +117,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
 function requestOf(row: Row, options: Options): DrillRequest {
   return {
     kind: row.kind,
-    options: { ...noOptions, ...row.options },
+    options: { ...noOptions, ...row.options, ...(options.short ? row.shortOptions : {}) },
     runs: options.runs,
     rate: options.rate,
     seed: options.seed,
@@ -212,12 +213,14 @@ async function main(): Promise<number> {
   const needsRoot = (row: Row): boolean => faults[row.kind].needs({ ...noOptions, ...row.options }).includes('root');
   const made = chosen.filter((row) => !needsRoot(row) || (isRoot() && !options.short));
   const results = new Results();
-  results.skipped = chosen.length - made.length;
+  const leftOut = chosen.length - made.length;
+  if (!options.short) results.skipped = leftOut;
   const startedAt = new Date(realClock.wallMs()).toISOString();
   print(`${made.length} drills, ${options.rate} requests/s, ${options.runs} runs of each, seed ${options.seed}`);
-  if (results.skipped > 0) {
-    const why = options.short ? 'need root, and are no part of the short form' : 'need root';
-    print(`${results.skipped} are left out: they ${why}.`);
+  if (leftOut > 0) {
+    print(
+      `${leftOut} more ${options.short ? 'need root, and are no part of the short form' : 'are left out: they need root'}.`,
+    );
   }
   const session = {
     stateFolder: drillStateFolder(),

@@ -240,7 +240,7 @@ async function makeFault(act: Act, drill: DrillOptions, noticed: Set<string>): P
   await delay(clock, holdMs);
   const endedMs = clock.wallMs();
   const ending = drill.fault.heal(act);
-  await Promise.all([ending, seeRebuilt(scene, aim, ending, noticed)]);
+  await Promise.all([ending, seeRebuilt(scene, aim, ending, noticed, drill.hurry)]);
   await withBus(scene.ground, (bus) => untilAllIsHome(scene, bus, { hurry: drill.hurry }));
   // A node that is told to end hands over first: it counts from there, for nobody waits for its end.
   const countsAtOnce = drill.kind === 'stop' || drill.kind === 'upgrade';
@@ -248,11 +248,18 @@ async function makeFault(act: Act, drill: DrillOptions, noticed: Set<string>): P
 }
 
 /** Watches a node whose disk went back until it does not vote, which has to be so at some time before it is whole. */
-async function seeRebuilt(scene: Scene, aim: Aim, ending: Promise<void>, noticed: Set<string>): Promise<void> {
+async function seeRebuilt(
+  scene: Scene,
+  aim: Aim,
+  ending: Promise<void>,
+  noticed: Set<string>,
+  hurry: boolean,
+): Promise<void> {
   if (aim.rebuilt.length === 0) return;
   await ending;
   await withBus(scene.ground, (bus) =>
     untilAllIsHome(scene, bus, {
+      hurry,
       onLook: (answers) => {
         for (const id of aim.rebuilt) {
           if (answers.get(id)?.groups.some(({ votes }) => !votes) === true) noticed.add(id);
