@@ -38,6 +38,8 @@ const patienceMs = 20_000;
  */
 const firstHandshakeMs = 300;
 const mostHandshakeMs = 2_000;
+/** How often a process that starts tries for its own site's broker before it takes another. */
+const ownBrokerAttempts = 3;
 
 /**
  * The bus over core NATS: subject `q.<channel>.<to>.<from>`. The broker lets each process publish only subjects that
@@ -47,9 +49,13 @@ const mostHandshakeMs = 2_000;
 export async function connectNatsBus(options: NatsBusOptions): Promise<NatsBus> {
   const { clock } = options;
   const deadlineMs = clock.monotonicMs() + (options.patienceMs ?? patienceMs);
-  for (let handshakeMs = firstHandshakeMs; ; handshakeMs = Math.min(2 * handshakeMs, mostHandshakeMs)) {
+  let handshakeMs = firstHandshakeMs;
+  for (let attempt = 1; ; attempt++) {
     try {
-      return new NatsBus(await connectOnce(options, handshakeMs), options);
+      const connection = await connectOnce(options, handshakeMs);
+      if (attempt >= ownBrokerAttempts || isAtOwnBroker(connection, options)) return new NatsBus(connection, options);
+      // While a process loads, its own broker's greeting may wait longer than that: nobody would bring it back there.
+      await connection.close();
     } catch (error) {
       const refused = error instanceof AuthorizationError || error instanceof UserAuthenticationExpiredError;
       if (refused || clock.monotonicMs() >= deadlineMs) {
@@ -58,9 +64,14 @@ export async function connectNatsBus(options: NatsBusOptions): Promise<NatsBus> 
         });
       }
       options.onStatus('waiting for a broker', describeError(error));
+      handshakeMs = Math.min(2 * handshakeMs, mostHandshakeMs);
       await delay(clock, options.reconnectMs * 5);
     }
   }
+}
+
+function isAtOwnBroker(connection: NatsConnection, { brokers: [own] }: NatsBusOptions): boolean {
+  return own === undefined || connection.getServer() === `${own.host}:${own.port}`;
 }
 
 function connectOnce(options: NatsBusOptions, handshakeMs: number): Promise<NatsConnection> {
