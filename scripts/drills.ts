@@ -57,6 +57,7 @@ const table: readonly Row[] = [
   { kind: 'partition', options: { oneWay: 'out' }, shortHoldMs: 2_000 },
   { kind: 'partition', options: { oneWay: 'in' }, shortHoldMs: 2_000 },
   { kind: 'partition', options: { target: 'east' }, shortHoldMs: 2_000 },
+  { kind: 'partition', options: { target: 'b-east' }, shortHoldMs: 2_000 },
   { kind: 'upgrade', options: {}, shortHoldMs: 1, shortOptions: { target: 'n2' } },
   { kind: 'stop', options: {}, shortHoldMs: 1_500 },
   { kind: 'brokers', options: {}, shortHoldMs: 1_500 },

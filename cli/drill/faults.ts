@@ -258,11 +258,12 @@ export const faults: Readonly<Record<DrillKind, Fault>> = {
   },
 
   partition: {
-    summary: 'a node or a site cut off from all other processes, both ways or one way, or 25 ms added between sites',
-    target: `${ownNode}, or a site; with --delay none`,
+    summary:
+      'a node, a site or a broker cut off from all other processes, both ways or one way, or 25 ms added between sites',
+    target: `${ownNode}, or a site or broker; with --delay none`,
     details:
       'Each process runs in a network namespace of its own and they talk real TCP; a cut makes packets vanish (see ' +
-      'network.ts). Acquirers still reach what is cut off: it has to answer 91 in time for what it cannot reach. ' +
+      'network.ts). A broker that is cut off says nothing to anyone, as one whose machine lost its power. Acquirers still reach what is cut off: it has to answer 91 in time for what it cannot reach. ' +
       '--one-way out: the others do not hear it; --one-way in: it does not hear them. With --delay 25ms nothing is cut: ' +
       'a proxy between the brokers holds everything back that goes between sites, in each direction; owners stay. ' +
       'Needs root and iproute2, except with --delay. Only on a cluster that the drill starts.',
@@ -282,8 +283,22 @@ export const faults: Readonly<Record<DrillKind, Fault>> = {
           rebuilt: [],
         };
       }
-      const isSite = scene.ground.topology.sites.some(({ id }) => id === target);
+      const { sites, brokers } = scene.ground.topology;
+      const isSite = sites.some(({ id }) => id === target);
       const way = oneWay === undefined ? '' : `, ${oneWay} only`;
+      const broker = brokers.find(({ id }) => id === target);
+      if (broker !== undefined) {
+        return {
+          target: `${broker.id}${way}`,
+          processes: [broker.id],
+          groups: groupsOf(scene, nodesOf(scene, broker.site)),
+          // Its clients find out by their pings, which takes longer than a lease.
+          expectation: 'site-takeover',
+          silent: [],
+          cutOff: [],
+          rebuilt: [],
+        };
+      }
       if (!isSite) {
         const aim = atNode(scene, target);
         return { ...aim, target: `${aim.target}${way}`, cutOff: aim.processes };
