@@ -55,7 +55,7 @@ module.exports = {
       name: 'sockets-only-in-their-files',
       severity: 'error',
       from: {
-        pathNot: `^switch/acquirer-server\\.ts$|^cli/node/monitor\\.ts$|^cli/acquirer/|^cli/cluster/preflight\\.ts$|^scripts/bench|${testing}`,
+        pathNot: `^switch/acquirer-server\\.ts$|^cli/node/monitor\\.ts$|^cli/acquirer/|^cli/cluster/preflight\\.ts$|^cli/drill/delay-proxy\\.ts$|^scripts/bench|${testing}`,
       },
       to: { path: '^(node:)?(net|tls|dgram|http|https|http2)$' },
     },

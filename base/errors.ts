@@ -61,6 +61,11 @@ export const errorCatalogue = {
     retryable: false,
     hint: 'Correct the rewrite rules at the named path; the head of config-db/rewrite-rules.yaml explains the language.',
   },
+  DRILL_RUNNING: { retryable: true, hint: 'Wait for the other drill, or end it with Ctrl-C: it undoes what it did.' },
+  DRILL_REFUSED: {
+    retryable: false,
+    hint: 'What was begun has been undone. `quadrant drill --help` says what each drill needs.',
+  },
   CARD_FILE_HEADER_INVALID: {
     retryable: false,
     hint: 'Begin the card file with the line pan,expiry,status,currency,limit (any order), as UTF-8 text.',

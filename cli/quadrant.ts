@@ -14,6 +14,7 @@ import { registerStatus } from './commands/status.ts';
 import { registerTail } from './commands/tail.ts';
 import { registerVerify } from './commands/verify.ts';
 import { createContext, exitCode } from './context.ts';
+import { registerDrill } from './drill/command.ts';
 import { commandRunner } from './run-command.ts';
 
 /** Takes `--config FILE` and `--data DIR` out of the arguments: they may stand anywhere. */
@@ -66,6 +67,7 @@ registerLoad(program, context);
 registerNode(program, run);
 registerVerify(program, run);
 registerCompare(program, run);
+registerDrill(program, run, config !== undefined || data !== undefined);
 
 try {
   await program.parseAsync(rest, { from: 'user' });

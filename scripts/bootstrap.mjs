@@ -15,8 +15,7 @@ const targets = {
   test: 'scripts/test.ts',
   check: 'scripts/check.ts',
   bench: 'scripts/bench.ts',
-  'drill:kill': 'scripts/kill-drill.ts',
-  'drill:failover': 'scripts/failover-drill.ts',
+  drills: 'scripts/drills.ts',
   simulate: 'scripts/simulate.ts',
 };
 

@@ -99,6 +99,10 @@ class Interruption {
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onRequest);
       process.on('disconnect', onRequest);
     });
+    // For drills: `npm start` starts again what one of them has ended.
+    process.on('SIGUSR2', () => {
+      void this.cluster?.revive();
+    });
   }
 
   get isRequested(): boolean {

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 
 import { nodeId } from '../base/identifiers.ts';
-import type { LoadOptions } from '../cli/acquirer/load.ts';
+import type { LoadOptions } from '../cli/acquirer/load-options.ts';
 import type { LoadSummary } from '../cli/acquirer/load-summary.ts';
 import { reportText, verdictOf } from '../compare/report.ts';
-import { judge } from '../scripts/kill-drill.ts';
 import type { Durability } from '../store/entry.ts';
 import {
   Cleanups,
   journaledRequests,
+  judge,
   load,
   residentMegabytes,
   sampleCards,

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 
-import { seededRandom } from '../base/random.ts';
 import { realClock } from '../base/real.ts';
 import { repeatOf, textOf } from '../cli/acquirer/message-parts.ts';
 import { requireNatsServer } from '../cli/cluster/testing.ts';
+import { performOnOwnCluster } from '../cli/drill/perform.ts';
+import { UndoJournal } from '../cli/drill/undo.ts';
 import { verdictOf } from '../compare/report.ts';
-import { isClean, judge, runKillDrill } from '../scripts/kill-drill.ts';
 import type { IsoMessage } from '../switch/iso8583/codec.ts';
 import {
   ask,
@@ -15,6 +15,7 @@ import {
   Cleanups,
   connectTo,
   firstCards,
+  judge,
   load,
   makePlace,
   purchase,
@@ -24,7 +25,7 @@ import {
 } from './harness.ts';
 import type { SampleCard, TestCluster } from './harness.ts';
 
-// `npm run drill:kill` does the first test's drill twenty times.
+// `quadrant drill kill all --runs 20` does the first test's drill twenty times.
 
 const cleanups = new Cleanups();
 let cluster: TestCluster;
@@ -44,23 +45,41 @@ after(() => cleanups.run());
 
 test('after kill -9 of every process under load, every approval received is in its log once, and copies are equal', async (context) => {
   const place = await makePlace(context);
-  const runs = await runKillDrill({
-    ...place,
-    journalFolder: place.folder,
-    natsServer: requireNatsServer(),
-    runs: 2,
-    random: seededRandom(2026),
-    clock: realClock,
-    onRun: (run) => {
-      context.diagnostic(JSON.stringify(run));
+  const undo = UndoJournal.open(join(place.folder, 'drill-state'), 'kill', realClock);
+  const report = await performOnOwnCluster(
+    {
+      kind: 'kill',
+      options: { target: 'all', withBroker: false, oneWay: undefined, delayMs: undefined, mode: 'full' },
+      runs: 2,
+      rate: 300,
+      seed: 2026,
+      limits: 'safety',
+      holdMs: 1,
+      warmUpMs: 2_000,
+      hurry: true,
     },
-  });
-  assert.equal(runs.length, 2);
-  for (const run of runs) {
-    assert.ok(isClean(run), JSON.stringify(run));
+    {
+      undo,
+      clock: realClock,
+      note: (line) => {
+        context.diagnostic(line);
+      },
+      keep: join(place.folder, 'drill'),
+      place,
+      natsServer: requireNatsServer(),
+    },
+  );
+  undo.release();
+  assert.deepEqual(
+    report.checks.filter(({ good }) => !good),
+    [],
+  );
+  assert.equal(report.runs.length, 2);
+  for (const run of report.runs) {
     // It was under load: some were answered, some were on their way.
-    assert.ok(run.answers > 0 && run.open > 0 && run.approvals > 0, JSON.stringify(run));
+    assert.ok(run.quorum.approvals > 0 && run.local.approvals > 0 && run.failedAttempts > 0, JSON.stringify(run));
   }
+  assert.deepEqual(undo.pending, []);
 });
 
 test('when an owner is killed, another decides for its cards within the deadline, at every other node', async () => {

@@ -14,7 +14,7 @@ import type { AcquirerCard } from '../cli/acquirer/cards.ts';
 import { openConnection } from '../cli/acquirer/connection.ts';
 import type { AcquirerConnection } from '../cli/acquirer/connection.ts';
 import { runLoad } from '../cli/acquirer/load.ts';
-import type { LoadOptions } from '../cli/acquirer/load.ts';
+import type { LoadOptions } from '../cli/acquirer/load-options.ts';
 import { sampleCardFile } from '../cli/acquirer/load-command.ts';
 import { defaultMix } from '../cli/acquirer/load-mix.ts';
 import type { LoadSummary } from '../cli/acquirer/load-summary.ts';
@@ -24,7 +24,11 @@ import { prepareCluster } from '../cli/cluster/first-start.ts';
 import { startCluster } from '../cli/cluster/supervisor.ts';
 import type { RunningCluster } from '../cli/cluster/supervisor.ts';
 import { requireNatsServer, temporaryFolder, topologyOnFreePorts } from '../cli/cluster/testing.ts';
+import { compareCluster } from '../cli/commands/compare.ts';
+import { readBooks, verifyNode } from '../cli/commands/verify.ts';
+import type { NodeVerification } from '../cli/commands/verify.ts';
 import { OperatorBus } from '../cli/operator-bus.ts';
+import type { CompareResult } from '../compare/report.ts';
 import { loadConfigurationFile } from '../config-db/configuration.ts';
 import { RangeTable } from '../config-db/routing.ts';
 import type { PanRangeRow } from '../config-db/rows.ts';
@@ -96,6 +100,26 @@ export async function startTestCluster(
   const bus = await OperatorBus.connect(place.topology, place.dataFolder);
   cleanups.after(() => bus.close());
   return { ...place, running, bus, printed };
+}
+
+/**
+ * Holds acquirers' journals against every node and compares all copies: what a person does with `verify` and `compare`.
+ */
+export async function judge(
+  bus: OperatorBus,
+  journals: readonly string[],
+): Promise<{ readonly compared: CompareResult; readonly verified: readonly NodeVerification[] }> {
+  const context = { clock: realClock, random: realRandom, note: () => undefined };
+  // First, for its mark stands behind all that the journals are about: after it every copy has applied that.
+  const compared = await compareCluster(bus, context, undefined);
+  const cards = await readAcquirerCards(sampleCardFile);
+  const books = await readBooks(cards, journals);
+  const approvals = books.approvals();
+  const balances = books.balances();
+  const verified = await Promise.all(
+    bus.topology.nodes.map(({ id }) => verifyNode(bus, id, cards, approvals, balances)),
+  );
+  return { compared, verified };
 }
 
 // ---- the command line ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import { describeError, SwitchError } from '../../base/errors.ts';
 import { exitCodeOf } from '../run-command.ts';
 import { readAcquirerCards } from './cards.ts';
 import { runLoad } from './load.ts';
-import type { LoadOptions } from './load.ts';
+import type { LoadOptions } from './load-options.ts';
 import { defaultMix, operationNames, operations, parseMix } from './load-mix.ts';
 import { formatLiveLine, formatSummary } from './load-summary.ts';
 import { CommandFailure, parseDurationMs, parseWhole, targetsOf, UsageError } from './usage.ts';

@@ -16,7 +16,7 @@ import { defaultMix, parseMix } from './load-mix.ts';
 import { formatLiveLine, formatSummary, LoadCounts } from './load-summary.ts';
 import type { LoadSummary } from './load-summary.ts';
 import { runLoad } from './load.ts';
-import type { LoadOptions } from './load.ts';
+import type { LoadControl, LoadOptions } from './load-options.ts';
 import { AcquirerBooks } from './recompute.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'load-'));
@@ -349,4 +349,49 @@ test('the live line says what people look for', () => {
     formatLiveLine(counts, 12_000),
     /^12 s · sent 3 · answered 2 · approved 1 · declined 1 \(51:1\) · in flight 1 · p50 2\.\d\d ms · p99 3\.\d\d ms · repeats 0$/,
   );
+});
+
+test('a node that the acquirer signed off from gets nothing until it signs on again, and no request fails for that', async () => {
+  const told: string[] = [];
+  let between = 0;
+  const fault = (message: IsoMessage): undefined => {
+    if (message.mti !== '0800') return undefined;
+    const code = message.fields.get(70);
+    if (code === '001' || code === '002') told.push(code);
+    return undefined;
+  };
+  const controls = Promise.withResolvers<LoadControl>();
+  const end = new AbortController();
+  let first: FakeSwitch | undefined;
+  const playing = play(
+    [fault, () => undefined],
+    {
+      pace: { kind: 'max', inFlight: 20 },
+      count: 1_000_000,
+      signal: end.signal,
+      onControl: controls.resolve,
+    },
+    (fakes) => {
+      first = fakes[0];
+    },
+  );
+  const control = await controls.promise;
+  const received = (): number => first?.received.length ?? 0;
+  const until = (condition: () => boolean): Promise<true> =>
+    waitFor(realClock, () => condition() || undefined, {
+      timeoutMs: 10_000,
+      everyMs: 1,
+      onTimeout: () => new Error('it does not come about'),
+    });
+  await until(() => received() > 20);
+  await control.signOff('n1');
+  between = received();
+  assert.deepEqual(told, ['002', '002', '002', '002']);
+  await control.signOn('n1');
+  assert.equal(received(), between + 4);
+  await until(() => received() > between + 20);
+  end.abort();
+  const { summary } = await playing;
+  assert.deepEqual(told.slice(4), ['001', '001', '001', '001']);
+  assert.ok(summary.clean && summary.repeats === 0, formatSummary(summary));
 });

@@ -1,53 +1,21 @@
-import type { Clock } from '../../base/clock.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
 import { delay } from '../../base/clock.ts';
 import { assert, SwitchError } from '../../base/errors.ts';
 import { seededRandom } from '../../base/random.ts';
 import type { IsoMessage } from '../../switch/iso8583/codec.ts';
 import { contradicts, echoFaults, watchKey } from './answer-checks.ts';
 import type { Decision } from './answer-checks.ts';
-import type { AcquirerCard } from './cards.ts';
 import { openConnection } from './connection.ts';
 import type { AcquirerConnection, Stray } from './connection.ts';
 import { JournalWriter } from './journal.ts';
-import type { Mix } from './load-mix.ts';
 import { LoadPlan } from './load-plan.ts';
 import type { PlannedRequest } from './load-plan.ts';
+import type { LoadOptions } from './load-options.ts';
 import { LoadCounts } from './load-summary.ts';
 import type { LoadSummary } from './load-summary.ts';
-import { repeatOf, textOf } from './message-parts.ts';
+import { networkMessage, repeatOf, textOf } from './message-parts.ts';
+import { Times } from './times.ts';
 import type { Target } from './usage.ts';
-
-export interface LoadOptions {
-  readonly targets: readonly Target[];
-  /** Over all targets, which take turns. Each connection has its own terminal. */
-  readonly connections: number;
-  readonly cards: readonly AcquirerCard[];
-  /** For the journal: which file the card lines refer to. */
-  readonly cardFile: string;
-  readonly mix: Mix;
-  /** `rate`: an open loop, requests per second whatever the answers do. `max`: a closed loop. */
-  readonly pace:
-    { readonly kind: 'rate'; readonly perSecond: number } | { readonly kind: 'max'; readonly inFlight: number };
-  /** New requests end at the first of these that is given; one must be. */
-  readonly durationMs?: number;
-  readonly count?: number;
-  readonly seed: number;
-  /** Undefined: no journal. */
-  readonly journalFile: string | undefined;
-  /** An attempt without an answer in this time is repeated at another node. */
-  readonly requestTimeoutMs: number;
-  /** A request without an answer in this time since it was first sent is given up. */
-  readonly giveUpMs: number;
-  /** Whether a request that was given up and may have been approved is reversed by 0420. */
-  readonly reverseUnanswered: boolean;
-  /** How long an interrupted load waits for the answers in flight. */
-  readonly drainMs?: number;
-  readonly clock: Clock;
-  /** Ends the load early: nothing new is sent. */
-  readonly signal?: AbortSignal;
-  /** Called each second of `clock`. */
-  readonly onProgress?: (counts: LoadCounts, elapsedMs: number) => void;
-}
 
 /**
  * Runs an acquirer against the switch and says what came of it. Rejects with NODE_UNREACHABLE when no target can be
@@ -96,6 +64,11 @@ class LoadRun {
   readonly #times: Times;
   /** Decisions that a repeat or a late answer can still be held against, by duplicate key. Bounded. */
   readonly #watched = new Map<string, { readonly id: string; readonly decision: Decision | undefined }>();
+  /** Requests that no open connection takes now. */
+  readonly #stranded = new Set<Journey>();
+  #strandedTimer: Timer | undefined;
+  /** Nodes that get nothing now. */
+  readonly #signedOff = new Set<string>();
   #nextLane = 0;
   #active = 0;
   #sending = true;
@@ -136,6 +109,7 @@ class LoadRun {
       const startedAt = this.#times.now();
       this.#journal?.append({ kind: 'run', run: this.#run, startedAt, seed, cardFile });
       const startedMs = this.#clock.monotonicMs();
+      this.#options.onControl?.({ signOff: (node) => this.#signOff(node), signOn: (node) => this.#signOn(node) });
       const progress = this.#reportProgress(startedMs);
       const stop = (): void => {
         this.#interrupted = true;
@@ -270,11 +244,23 @@ class LoadRun {
     } else if (this.#isOver(journey)) {
       this.#giveUp(journey);
     } else {
-      this.#clock.after(waitForLaneMs, () => {
-        this.#advance(journey, undefined);
-      });
+      this.#stranded.add(journey);
+      this.#strandedTimer ??= this.#clock.after(waitForLaneMs, this.#advanceStranded);
     }
   }
+
+  /** One look for all of them: when every node is away they are thousands. */
+  readonly #advanceStranded = (): void => {
+    this.#strandedTimer = undefined;
+    const journeys = [...this.#stranded];
+    const canSend = this.#ending || this.#freeLane(undefined) !== undefined;
+    this.#stranded.clear();
+    for (const journey of journeys) {
+      if (canSend || this.#isOver(journey)) this.#advance(journey, undefined);
+      else this.#stranded.add(journey);
+    }
+    if (this.#stranded.size > 0) this.#strandedTimer ??= this.#clock.after(waitForLaneMs, this.#advanceStranded);
+  };
 
   #isOver({ startedMs }: Journey): boolean {
     if (this.#ending || this.#journal?.failure !== undefined) return true;
@@ -449,6 +435,7 @@ class LoadRun {
     for (let step = 0; step < this.#lanes.length; step++) {
       const lane = this.#lanes[(this.#nextLane + step) % this.#lanes.length];
       if (lane?.connection?.isOpen !== true || lane.connection.congested) continue;
+      if (this.#signedOff.has(lane.target.name)) continue;
       if (lane.target.name === notNode) {
         second ??= lane;
         continue;
@@ -457,6 +444,34 @@ class LoadRun {
       return lane;
     }
     return second;
+  }
+
+  async #signOff(node: string): Promise<void> {
+    this.#signedOff.add(node);
+    const owed = (): boolean => this.#connectionsTo(node).some(({ inFlight }) => inFlight > 0);
+    while (owed() && !this.#ending) await delay(this.#clock, waitForLaneMs);
+    await this.#tell(node, '002');
+  }
+
+  async #signOn(node: string): Promise<void> {
+    await this.#tell(node, '001');
+    this.#signedOff.delete(node);
+  }
+
+  /** A network message at each connection to the node; one that is lost meanwhile needs none. */
+  async #tell(node: string, networkCode: string): Promise<void> {
+    const outcomes = await Promise.all(
+      this.#connectionsTo(node).map((connection) =>
+        connection.request(networkMessage(this.#clock.wallMs(), networkCode)),
+      ),
+    );
+    for (const outcome of outcomes) if (outcome.kind === 'timeout') this.#counts.attemptFailed(outcome.kind);
+  }
+
+  #connectionsTo(node: string): readonly AcquirerConnection[] {
+    return this.#lanes.flatMap(({ target, connection }) =>
+      target.name === node && connection?.isOpen === true ? [connection] : [],
+    );
   }
 
   #reportProgress(startedMs: number): { cancel(): void } {
@@ -474,25 +489,5 @@ class LoadRun {
         timer.cancel();
       },
     };
-  }
-}
-
-/** ISO 8601 of the present millisecond, made once for each. */
-class Times {
-  readonly #clock: Clock;
-  #wallMs = -1;
-  #text = '';
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  now(): string {
-    const wallMs = Math.floor(this.#clock.wallMs());
-    if (wallMs !== this.#wallMs) {
-      this.#wallMs = wallMs;
-      this.#text = new Date(wallMs).toISOString();
-    }
-    return this.#text;
   }
 }

@@ -64,3 +64,15 @@ export class RrnCounter {
 export function base36(value: number, length: number): string {
   return (value % 36 ** length).toString(36).toUpperCase().padStart(length, '0');
 }
+
+/** 0800 with DE 70: 001 sign-on, 002 sign-off. Its STAN is free as long as nothing else is in flight. */
+export function networkMessage(wallMs: number, networkCode: string): IsoMessage {
+  return {
+    mti: '0800',
+    fields: new Map<number, FieldValue>([
+      [7, transmissionDateAndTime(wallMs)],
+      [11, '000001'],
+      [70, networkCode],
+    ]),
+  };
+}

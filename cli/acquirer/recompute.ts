@@ -88,6 +88,7 @@ interface Fact {
   contradiction: string | undefined;
 }
 
+const doubleApproval = 'two approvals with different DE 38';
 const defaultUndecided: ReadonlySet<string> = new Set(['91', '96']);
 
 /** Takes journal lines, of any number of journals, and gives balances and approvals at any time. */
@@ -127,6 +128,11 @@ export class AcquirerBooks {
             },
           ],
     );
+  }
+
+  /** Requests that were approved twice, with different DE 38. */
+  doubleApprovals(): number {
+    return [...this.#facts.values()].filter(({ contradiction }) => contradiction === doubleApproval).length;
   }
 
   /** By card line; a card that no request concerned has zeros. */
@@ -176,12 +182,12 @@ export class AcquirerBooks {
     const responseCode = line.fields['39'] ?? '';
     if (responseCode === '00' || responseCode === '10') {
       const before = fact.approval?.fields['38'] ?? line.fields['38'];
-      if (before !== line.fields['38']) fact.contradiction = 'two approvals with different DE 38';
+      if (before !== line.fields['38']) fact.contradiction = doubleApproval;
       fact.approval ??= { responseCode, fields: line.fields };
     } else if (!this.#undecidedCodes.has(responseCode)) {
       fact.declined = true;
     }
-    if (fact.approval !== undefined && fact.declined) fact.contradiction = 'approved and declined';
+    if (fact.approval !== undefined && fact.declined) fact.contradiction ??= 'approved and declined';
   }
 }
 

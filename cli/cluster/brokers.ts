@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-import type { BrokerSpecification, Topology } from '../../base/topology.ts';
+import type { BrokerSpecification, Endpoint, Topology } from '../../base/topology.ts';
 import { auditorId, operatorId } from './secrets.ts';
 import type { ClusterSecrets } from './secrets.ts';
 
@@ -50,6 +50,9 @@ export function brokerConfigurationFile(dataFolder: string, brokerId: string): s
   return join(brokerFolder(dataFolder, brokerId), 'nats.conf');
 }
 
+/** The address at which the broker `from` finds the broker `to`. */
+export type RouteTo = (from: BrokerSpecification, to: BrokerSpecification) => Endpoint;
+
 /**
  * The configuration of one broker, for nats-server 2.9 and newer: core NATS only (no JetStream, no monitoring port),
  * meshed with all other brokers.
@@ -59,11 +62,12 @@ export function brokerConfiguration(
   broker: BrokerSpecification,
   secrets: ClusterSecrets,
   dataFolder: string,
+  routeTo: RouteTo = (_from, to) => to.cluster,
 ): string {
   const { user, password } = secrets.routes;
   const routes = topology.brokers
     .filter((other) => other.id !== broker.id)
-    .map((other) => `    nats-route://${user}:${password}@${address(other.cluster)}`);
+    .map((other) => `    nats-route://${user}:${password}@${address(routeTo(broker, other))}`);
   const users = [...permissionsByProcess(topology)].map(([id, { publish, subscribe }]) => {
     const nkey = secrets.publicKeys.get(id);
     if (nkey === undefined) throw new Error(`broken invariant: ${id} has no nkey`);
@@ -103,10 +107,15 @@ ${users.join('\n')}
 }
 
 /** Writes every broker's configuration, readable for its owner alone. */
-export function writeBrokerConfigurations(topology: Topology, secrets: ClusterSecrets, dataFolder: string): void {
+export function writeBrokerConfigurations(
+  topology: Topology,
+  secrets: ClusterSecrets,
+  dataFolder: string,
+  routeTo?: RouteTo,
+): void {
   for (const broker of topology.brokers) {
     mkdirSync(brokerFolder(dataFolder, broker.id), { recursive: true, mode: 0o700 });
-    const text = brokerConfiguration(topology, broker, secrets, dataFolder);
+    const text = brokerConfiguration(topology, broker, secrets, dataFolder, routeTo);
     writeFileSync(brokerConfigurationFile(dataFolder, broker.id), text, { mode: 0o600 });
   }
 }

@@ -1,6 +1,6 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -8,7 +8,7 @@ import { z } from 'zod';
 
 import { waitFor } from '../../base/clock.ts';
 import type { Clock } from '../../base/clock.ts';
-import { SwitchError } from '../../base/errors.ts';
+import { describeError, SwitchError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import { realClock, realRandom } from '../../base/real.ts';
 import { voters } from '../../base/topology.ts';
@@ -16,6 +16,7 @@ import type { Topology } from '../../base/topology.ts';
 import { acquireFolderLock } from '../../store/folder-lock.ts';
 import type { FolderLock } from '../../store/folder-lock.ts';
 import { brokerConfigurationFile, brokerFolder, writeBrokerConfigurations } from './brokers.ts';
+import type { RouteTo } from './brokers.ts';
 import {
   checkPortsFree,
   claimDataFolder,
@@ -25,6 +26,7 @@ import {
   natsGreeting,
   thisMachine,
 } from './preflight.ts';
+import { isRunning, recordedProcesses, recordProcesses, runFile, signalProcess } from './run-record.ts';
 import { ensureSecrets } from './secrets.ts';
 
 export interface ClusterOptions {
@@ -41,10 +43,22 @@ export interface ClusterOptions {
   /** Arguments of Node that run the `quadrant` command. */
   readonly program?: readonly string[];
   readonly readyTimeoutMs?: number;
+  /**
+   * For processes in network namespaces: the command that becomes the given one there. Their addresses are none of this
+   * namespace's, so that nobody looks whether their ports are free.
+   */
+  readonly launch?: (id: string, program: string, args: readonly string[]) => Launch;
+  /** Where a broker finds another one, when not at that one's own address. */
+  readonly routeTo?: RouteTo;
   /** Called before the first process is started, so that a start can be stopped while it goes on. */
   readonly onOpened?: (cluster: RunningCluster) => void;
   readonly clock?: Clock;
   readonly random?: Random;
+}
+
+export interface Launch {
+  readonly program: string;
+  readonly args: readonly string[];
 }
 
 export interface RunningCluster {
@@ -56,6 +70,8 @@ export interface RunningCluster {
   kill(id: string, signal: NodeJS.Signals): Promise<void>;
   /** Starts a process that has ended, and waits until it is ready. */
   restart(id: string): Promise<void>;
+  /** Starts everything that has ended, brokers first. What cannot be started is printed. */
+  revive(): Promise<void>;
   /** Ends everything in order: nodes and witness, then brokers. Idempotent; nothing runs when it resolves. */
   stop(): Promise<void>;
   /** Ends everything at once, with no chance to finish anything. */
@@ -67,10 +83,6 @@ const nodeMessage = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('ready') }),
   z.object({ kind: z.literal('failed'), message: z.string() }),
 ]);
-
-const runRecord = z.object({
-  processes: z.array(z.object({ id: z.string(), pid: z.int().positive(), marks: z.array(z.string()).min(1) })),
-});
 
 const command = fileURLToPath(new URL('../quadrant.mjs', import.meta.url));
 const readyTimeoutMs = 60_000;
@@ -98,11 +110,11 @@ export async function startCluster(options: ClusterOptions): Promise<RunningClus
   try {
     await endOrphans(dataFolder, clock);
     // Before anything is erased or written: a start that cannot succeed leaves the data as it was.
-    await checkPortsFree(options.topology, clock);
+    if (options.launch === undefined) await checkPortsFree(options.topology, clock);
     if (options.fresh === true) eraseDataFolder(dataFolder);
     claimDataFolder(dataFolder, options.topology.cluster, clock);
     const secrets = ensureSecrets(options.topology, dataFolder, options.random ?? realRandom);
-    writeBrokerConfigurations(options.topology, secrets, dataFolder);
+    writeBrokerConfigurations(options.topology, secrets, dataFolder, options.routeTo);
     cluster = new Cluster({ ...options, dataFolder, natsServer, clock }, lock, secrets.created);
     options.onOpened?.(cluster);
     await cluster.startAll();
@@ -158,6 +170,19 @@ class Cluster implements RunningCluster {
   async restart(id: string): Promise<void> {
     if (this.#children.get(id)?.hasEnded === false) throw new RangeError(`${id} runs already`);
     await this.#start(id);
+  }
+
+  async revive(): Promise<void> {
+    const { topology, print } = this.#settings;
+    const ended = (ids: readonly string[]): readonly string[] =>
+      ids.filter((id) => this.#children.get(id)?.hasEnded === true);
+    const startEach = async (ids: readonly string[]): Promise<void> => {
+      for (const result of await Promise.allSettled(ids.map((id) => this.#start(id)))) {
+        if (result.status === 'rejected') print(describeError(result.reason));
+      }
+    };
+    await startEach(ended(topology.brokers.map(({ id }) => id)));
+    await startEach(ended(voters(topology)));
   }
 
   stop(): Promise<void> {
@@ -267,7 +292,8 @@ class Cluster implements RunningCluster {
       throw new SwitchError('START_FAILED', `${id} is not started: the cluster is stopping`);
     const output = openSync(outputFile(folder), 'a', 0o600);
     const isNode = program === process.execPath;
-    const child = spawn(program, args, {
+    const launched = this.#settings.launch?.(id, program, args) ?? { program, args };
+    const child = spawn(launched.program, launched.args, {
       detached: true,
       env: environment,
       stdio: isNode ? ['ignore', output, output, 'ipc'] : ['ignore', output, output],
@@ -324,7 +350,7 @@ class Cluster implements RunningCluster {
       const { dataFolder } = this.#settings;
       return { id, pid, marks: brokers.has(id) ? [brokerConfigurationFile(dataFolder, id)] : ['node', id, dataFolder] };
     });
-    writeFileSync(runFile(this.#settings.dataFolder), `${JSON.stringify({ processes }, null, 2)}\n`, { mode: 0o600 });
+    recordProcesses(this.#settings.dataFolder, processes);
   }
 }
 
@@ -332,21 +358,15 @@ class Cluster implements RunningCluster {
  * Ends what an earlier start of this data folder left running. Needs the folder's lock: then its supervisor is gone.
  * A pid may be another program's by now, so a process is ours only when its command line has the recorded marks.
  */
-async function endOrphans(dataFolder: string, clock: Clock): Promise<void> {
-  const file = runFile(dataFolder);
-  if (!existsSync(file)) return;
-  const record = parseRunRecord(readFileSync(file, 'utf8'));
+export async function endOrphans(dataFolder: string, clock: Clock): Promise<void> {
   await Promise.all(
-    record.map(async ({ id, pid, marks }) => {
-      const isThere = (): boolean => {
-        const words = commandLine(pid);
-        return marks.every((mark) => words.includes(mark));
-      };
-      const isGone = (): true | undefined => (isThere() ? undefined : true);
-      if (!isThere()) return;
-      process.kill(pid, 'SIGTERM');
+    recordedProcesses(dataFolder).map(async ({ id, pid, marks }) => {
+      const isGone = (): true | undefined => (isRunning({ pid, marks }) ? undefined : true);
+      signalProcess({ pid, marks }, 'SIGTERM');
+      // One that was stopped by a signal acts on no other until it continues.
+      signalProcess({ pid, marks }, 'SIGCONT');
       const timer = clock.after(graceMs, () => {
-        if (isThere()) process.kill(pid, 'SIGKILL');
+        signalProcess({ pid, marks }, 'SIGKILL');
       });
       await waitFor(clock, isGone, {
         timeoutMs: 2 * graceMs,
@@ -355,34 +375,7 @@ async function endOrphans(dataFolder: string, clock: Clock): Promise<void> {
       timer.cancel();
     }),
   );
-  rmSync(file, { force: true });
-}
-
-function parseRunRecord(text: string): z.infer<typeof runRecord>['processes'] {
-  try {
-    return runRecord.parse(JSON.parse(text)).processes;
-  } catch {
-    // Half written when its supervisor was killed: the port check finds what still runs.
-    return [];
-  }
-}
-
-/** Words of a process's command line; none when it has ended. */
-function commandLine(pid: number): readonly string[] {
-  if (existsSync('/proc/self/cmdline')) {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    } catch {
-      return [];
-    }
-  }
-  return spawnSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' })
-    .stdout.trim()
-    .split(' ');
-}
-
-function runFile(dataFolder: string): string {
-  return join(dataFolder, 'run.json');
+  rmSync(runFile(dataFolder), { force: true });
 }
 
 /** What a process writes besides its log: a crash's last words. */
