@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { SwitchError } from '../base/errors.ts';
-import { Cluster, formed, group, n1, n2, n3, w1, type Process } from './driver/testing.ts';
+import type { Cluster} from './driver/testing.ts';
+import { formed, group, n1, n2, n3, w1, type Process } from './driver/testing.ts';
 import { at, electionTimeoutMs, heartbeatMs } from './testing.ts';
 
 /* Disks that are full, slow or away, and copies that are made anew while the process runs. */
@@ -122,7 +123,7 @@ describe('a copy that is made anew', () => {
     const cluster = formed();
     assert.throws(
       () => rebuild(cluster.of(n1)),
-      (error) => error instanceof SwitchError && error.code === 'REBUILD_REFUSED' && /leads it/.test(error.message),
+      (error) => error instanceof SwitchError && error.code === 'REBUILD_REFUSED' && error.message.includes('leads it'),
     );
     for (const id of [n1, n2, w1]) cluster.kill(id);
     cluster.advance(3 * electionTimeoutMs);

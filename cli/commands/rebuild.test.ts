@@ -18,7 +18,7 @@ test('every group is made anew, or those that are named', () => {
 test('not where a group would have no majority without it, nor of a node that does not answer', () => {
   assert.throws(
     () => planRebuild(topology, answersOf({ away: { n4: 9000, w1: 9000 } }), 'n3', []),
-    (error) => error instanceof CommandFailure && /without a majority while n3 is made anew/.test(error.message),
+    (error) => error instanceof CommandFailure && error.message.includes('without a majority while n3 is made anew'),
   );
   assert.throws(
     () => planRebuild(topology, answersOf({ away: { n3: 9000 } }), 'n3', []),

@@ -244,7 +244,7 @@ export class Observer {
     if (leads !== life.leads) {
       this.#scheduler.trace(
         id,
-        leads > 0 ? `leads ${group} in term ${term}` : `leads ${group} no longer: ${raft.endedBecause ?? ''}`,
+        leads > 0 ? `leads ${group} in term ${term}` : `leads ${group} no longer: ${raft.endedBecause}`,
       );
       this.count(leads > 0 ? 'election' : 'deposition');
       if (leads > 0) checks.elected(life, term);

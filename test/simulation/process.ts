@@ -4,8 +4,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-import type Database from 'better-sqlite3';
-
 import type { CardKeys } from '../../base/card-keys.ts';
 import { isStoreError } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
@@ -40,6 +38,8 @@ import { Disk } from './disk.ts';
 import { Thread, type Machine } from './machine.ts';
 import type { Scheduler } from './scheduler.ts';
 import { Violation } from './violation.ts';
+
+type GroupDatabase = Parameters<Fold['open']>[0];
 
 /** Steps at which a process can be made to crash, besides any moment between two events. */
 export const crashPoints = [
@@ -150,7 +150,7 @@ export class SwitchProcess implements AcquirerPort {
   #doing = false;
   #isFull = false;
   /** The writer's connection to each group's file. */
-  readonly #databases = new Map<GroupId, Database.Database>();
+  readonly #databases = new Map<GroupId, GroupDatabase>();
   /** Each group's file, and the end of its log on disk. */
   readonly #places = new Map<GroupId, { path: string; durable: string }>();
 
@@ -728,6 +728,6 @@ function expireHolds(groups: Groups, at: number): void {
 const silentLog = createLogger({ process: 'simulation', level: 'silent' });
 
 /** SQLite takes a limit below the file's present size for that size. */
-function limitPages(database: Database.Database, full: boolean): void {
+function limitPages(database: GroupDatabase, full: boolean): void {
   database.pragma(`max_page_count = ${full ? 1 : 4_294_967_294}`);
 }
