@@ -40,7 +40,7 @@ export function troubleWithDisk({ id, disk, counters }: ProcessStatus): Finding[
   return found;
 }
 
-/** Nodes come back to a broker of their own site only when they lose the one that they have. */
+/** Nodes that had to go to another site's broker ask every two seconds whether their own is back. */
 export function awayFromTheirBrokers(topology: Topology, answered: readonly ProcessStatus[]): Finding[] {
   const byBroker = new Map<string, string[]>();
   for (const { id, site, broker } of answered) {
@@ -53,8 +53,7 @@ export function awayFromTheirBrokers(topology: Topology, answered: readonly Proc
   return [...byBroker].flatMap(([way, ids]) => {
     const use = ids.length === 1 ? 'uses' : 'use';
     return note(
-      `${listed(ids)} ${use} ${way}, which was away: all is served, by a longer way. Restarting ${listed(ids)} when ` +
-        'there is time shortens it again',
+      `${listed(ids)} ${use} ${way}: all is served, by a longer way. They return as soon as their own answers`,
     );
   });
 }

@@ -301,9 +301,9 @@ const table: readonly (readonly [
     [
       [
         'problem',
-        'n3: group a has stopped here: database or disk is full. It has left the vote, the other copies go on. Look at ' +
-          'the disk of n3; then keep its files for inspection and start it with an empty folder, to be rebuilt from the ' +
-          'others',
+        'n3: group a has stopped here: database or disk is full. It has left the vote, the other copies go on. Where the ' +
+          'disk of n3 is full or read-only: mend it, and it goes on by itself. Otherwise copy its files for inspection, ' +
+          'then `quadrant node rebuild n3`',
       ],
     ],
   ],
@@ -344,8 +344,8 @@ const table: readonly (readonly [
     [
       [
         'note',
-        'n1 and n2 use broker b-west of site west instead of b-east, which was away: all is served, by a longer way. ' +
-          'Restarting n1 and n2 when there is time shortens it again',
+        'n1 and n2 use broker b-west of site west instead of b-east: all is served, by a longer way. They return as soon ' +
+          'as their own answers',
       ],
     ],
   ],

@@ -172,8 +172,8 @@ function adviceOn(reason: string, ids: readonly string[]): string {
   const at = listed(ids);
   if (/^group \S+ has stopped here/.test(reason)) {
     return (
-      `. It has left the vote, the other copies go on. Look at the disk of ${at}; then keep its files for inspection and ` +
-      'start it with an empty folder, to be rebuilt from the others'
+      `. It has left the vote, the other copies go on. Where the disk of ${at} is full or read-only: mend it, and it goes on ` +
+      `by itself. Otherwise copy its files for inspection, then \`quadrant node rebuild ${ids[0] ?? ''}\``
     );
   }
   if (reason.startsWith('no broker can be reached')) {
