@@ -5,6 +5,7 @@ import { ManualClock } from '../base/manual-clock.ts';
 import { refusal } from './authorizer.ts';
 import type { ForwardedRequest } from './forward.ts';
 import {
+  configurationView,
   approvalOutcome as approval,
   bounceOutcome as bounce,
   EdgeBench as Bench,
@@ -183,10 +184,28 @@ describe('what the edge itself refuses', () => {
     assert.equal(answer.fields.get(35), undefined);
     assert.deepEqual(bench.sent, []);
   });
-  test('is everything while there is no configuration: 91', () => {
+  test('is everything that came, and found no configuration until its deadline: 91', () => {
     const bench = new Bench({ configuration: () => undefined });
     bench.handle();
-    assert.deepEqual(bench.codes(), ['91']);
+    bench.pass(2_975);
+    assert.deepEqual([bench.codes(), bench.edge.inFlight], [[], 1]);
+    bench.pass(25);
+    assert.deepEqual([bench.codes(), bench.edge.inFlight], [['91'], 0]);
+  });
+  test('is not what came a moment before the configuration did: its time counts from when it came', () => {
+    const known: ReturnType<typeof configurationView>[] = [];
+    const bench = new Bench({ configuration: () => known[0] });
+    bench.handle();
+    bench.pass(200);
+    assert.equal(bench.sent.length, 0);
+    known.push(configurationView());
+    bench.pass(25);
+    assert.deepEqual(
+      bench.sent.map(([, { remainingMs }]) => remainingMs),
+      [2_775],
+    );
+    bench.outcome(approval);
+    assert.deepEqual(bench.codes(), ['00']);
   });
   test('is what was read after the event loop stood longer than the deadline: 91, and it is not forwarded', () => {
     const bench = new Bench();

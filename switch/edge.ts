@@ -72,6 +72,14 @@ export interface EdgeMeter {
   refused(reason: string): void;
 }
 
+interface Unrouted {
+  readonly message: IsoMessage;
+  readonly link: string;
+  readonly respond: (answer: IsoMessage) => void;
+  readonly sinceMs: number;
+  readonly deadlineMs: number;
+}
+
 interface Pending {
   readonly id: number;
   readonly message: Answerable;
@@ -128,6 +136,8 @@ const systemMalfunction = '96';
 export class Edge {
   readonly #options: EdgeOptions;
   readonly #desk: ClaimDesk;
+  /** Messages that came before there was a configuration to route them by. */
+  #unrouted: Unrouted[] = [];
   readonly #pending = new Map<number, Pending>();
   readonly #groupOfKey = new RecentMap<string, GroupId>(rememberedKeys);
   /** Groups that have no leader here, since when. */
@@ -148,7 +158,7 @@ export class Edge {
 
   /** Requests that wait for their owner. */
   get inFlight(): number {
-    return this.#pending.size;
+    return this.#pending.size + this.#unrouted.length;
   }
 
   /** Answers of owners that came after their deadline. */
@@ -173,6 +183,31 @@ export class Edge {
 
   /** Handles a message of an owner's class; calls `respond` exactly once. */
   handle(message: IsoMessage, link: string, respond: (answer: IsoMessage) => void): void {
+    const { clock, configuration, requestDeadlineMs } = this.#options;
+    const sinceMs = clock.monotonicMs();
+    // What was read after a pause is refused below.
+    if (configuration() === undefined && sinceMs - this.#lastTickMs <= requestDeadlineMs) {
+      this.#unrouted.push({ message, link, respond, sinceMs, deadlineMs: sinceMs + requestDeadlineMs });
+    } else {
+      this.#handle(message, link, respond, sinceMs);
+    }
+  }
+
+  /** A node that starts is open before it has its configuration: what comes then waits for it, and gets 91 in time. */
+  #routeWaiting(nowMs: number): void {
+    const hasConfiguration = this.#options.configuration() !== undefined;
+    for (const waiting of this.#unrouted.splice(0)) {
+      const { message, link, respond, sinceMs, deadlineMs } = waiting;
+      if (hasConfiguration) this.#handle(message, link, respond, sinceMs);
+      else if (nowMs < deadlineMs) this.#unrouted.push(waiting);
+      else {
+        this.#options.meter?.refused('no configuration has been entered yet');
+        respond(buildRefusal(message, inoperative));
+      }
+    }
+  }
+
+  #handle(message: IsoMessage, link: string, respond: (answer: IsoMessage) => void, sinceMs: number): void {
     const { clock, self, boot } = this.#options;
     const refuse = (responseCode: string): void => {
       respond(buildRefusal(message, responseCode));
@@ -211,9 +246,9 @@ export class Edge {
       request,
       group,
       attempt: `${self}.${boot}.${id}`,
-      sinceMs: nowMs,
-      deadlineMs: nowMs + deadlineMs,
-      standInMs: this.#options.standIn === undefined ? Number.POSITIVE_INFINITY : nowMs + deadlineMs - reserveMs,
+      sinceMs,
+      deadlineMs: sinceMs + deadlineMs,
+      standInMs: this.#options.standIn === undefined ? Number.POSITIVE_INFINITY : sinceMs + deadlineMs - reserveMs,
       respond,
       nextTryMs: 0,
       asked: undefined,
@@ -227,6 +262,7 @@ export class Edge {
   tick(): void {
     const nowMs = this.#options.clock.monotonicMs();
     this.#lastTickMs = nowMs;
+    this.#routeWaiting(nowMs);
     this.#noteLeaders(nowMs);
     for (const pending of this.#pending.values()) {
       if (nowMs >= pending.deadlineMs) this.#giveUp(pending);
