@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { SwitchError } from '../base/errors.ts';
-import type { Cluster} from './driver/testing.ts';
+import type { Cluster } from './driver/testing.ts';
 import { formed, group, n1, n2, n3, w1, type Process } from './driver/testing.ts';
 import { at, electionTimeoutMs, heartbeatMs } from './testing.ts';
 

@@ -42,12 +42,15 @@ const copiesOfDisks = 12;
 /** Breaks things, at times and for so long as the seed says. */
 export class Faults {
   readonly #cluster: Cluster;
+  readonly #kinds: readonly (readonly [FaultKind, number])[];
   /** What ends the faults that are still on. */
   readonly #ends = new Set<() => void>();
   readonly #traps: Trap[] = [];
 
-  constructor(cluster: Cluster) {
+  /** `only`: kinds that are drawn; all of them when not given. */
+  constructor(cluster: Cluster, only?: readonly FaultKind[]) {
     this.#cluster = cluster;
+    this.#kinds = kinds.filter(([name]) => only === undefined || only.includes(name));
   }
 
   /** `count` faults over `durationMs`; what is still on at the end is ended by `endAll`. */
@@ -74,8 +77,8 @@ export class Faults {
   }
 
   #draw(): FaultKind {
-    let left = this.#cluster.random.below(kinds.reduce((sum, [, weight]) => sum + weight, 0));
-    for (const [name, weight] of kinds) {
+    let left = this.#cluster.random.below(this.#kinds.reduce((sum, [, weight]) => sum + weight, 0));
+    for (const [name, weight] of this.#kinds) {
       left -= weight;
       if (left < 0) return name;
     }

@@ -181,7 +181,7 @@ export class Observer {
     const group = 'group' in details ? (details.group as GroupId) : undefined;
     if (message === 'hands the group over' && group !== undefined) {
       this.count('transfer');
-      this.stability.handsOver(id, group, this.#scheduler.nowMs);
+      this.stability.handsOver(id, group);
     }
   }
 

@@ -20,6 +20,6 @@ assert(mutant !== undefined || data.mutant === undefined, `there is a mutant "${
 const run = mutant === undefined ? runSeed : (await loadMutant(mutant)).runSeed;
 
 port.on('message', (seed: number) => {
-  const result: FromSeedWorker = run(seed);
+  const result: FromSeedWorker = run(seed, undefined, mutant?.faults);
   port.postMessage(result);
 });

@@ -22,7 +22,7 @@ export interface Situation {
 
 /** How long everything around a leader has been well before its loss of leadership is a finding. */
 const wellForMs = 1_500;
-/** A hand-over, or a member that starts in a later term, explains a change of leader for so long after it began. */
+/** A member that starts in a later term explains a change of leader for so long. */
 const explainsMs = 3_000;
 
 interface Leadership {
@@ -41,7 +41,8 @@ interface Leadership {
 export class Stability {
   readonly #cutOffLimitMs: number;
   readonly #leaderships = new Map<string, Leadership>();
-  readonly #handOvers = new Map<string, number>();
+  /** Leaderships that were to be handed over. */
+  readonly #handOvers = new Set<string>();
   readonly #startsAhead = new Map<GroupId, number>();
 
   /** `cutOffLimitMs`: how long a leader may take to notice that it has no majority. */
@@ -59,6 +60,7 @@ export class Stability {
       let leadership = this.#leaderships.get(key);
       if (leadership?.term !== term) {
         leadership = { term, wellSinceMs: undefined, cutOffSinceMs: undefined };
+        this.#handOvers.delete(key);
         this.#leaderships.set(key, leadership);
       }
       const majority = Math.floor(voters.length / 2) + 1;
@@ -76,9 +78,12 @@ export class Stability {
     for (const key of this.#leaderships.keys()) if (!present.has(key)) this.#leaderships.delete(key);
   }
 
-  /** The leader has begun to hand the group over, or has given it up on purpose. */
-  handsOver(id: NodeId, group: GroupId, nowMs: number): void {
-    this.#handOvers.set(`${id} ${group}`, nowMs);
+  /**
+   * The leader has begun to hand the group over. When that comes to nothing, its target may have stood for election all
+   * the same, unheard, and depose the leader whenever it is heard again: it explains whatever comes in this term.
+   */
+  handsOver(id: NodeId, group: GroupId): void {
+    this.#handOvers.add(`${id} ${group}`);
   }
 
   /**
@@ -94,9 +99,8 @@ export class Stability {
     const key = `${id} ${group}`;
     const leadership = this.#leaderships.get(key);
     this.#leaderships.delete(key);
-    const isExplained = [this.#handOvers.get(key), this.#startsAhead.get(group)].some(
-      (atMs) => atMs !== undefined && nowMs - atMs < explainsMs,
-    );
+    const startedMs = this.#startsAhead.get(group);
+    const isExplained = this.#handOvers.delete(key) || (startedMs !== undefined && nowMs - startedMs < explainsMs);
     if (leadership?.wellSinceMs === undefined || isExplained) return;
     const wellMs = nowMs - leadership.wellSinceMs;
     if (wellMs >= wellForMs) {
