@@ -42,6 +42,13 @@ export interface Approval {
   readonly amount: MinorUnits;
 }
 
+/** `approvedTwice`: with different DE 38; else it was approved and declined. */
+export interface Contradiction {
+  readonly id: string;
+  readonly cardLine: number;
+  readonly approvedTwice: boolean;
+}
+
 export interface RecomputeOptions {
   /** The link's id in the configuration, first part of every duplicate key. */
   readonly link?: string;
@@ -130,9 +137,11 @@ export class AcquirerBooks {
     );
   }
 
-  /** Requests that were approved twice, with different DE 38. */
-  doubleApprovals(): number {
-    return [...this.#facts.values()].filter(({ contradiction }) => contradiction === doubleApproval).length;
+  /** Requests with answers that cannot both be right. */
+  contradictions(): readonly Contradiction[] {
+    return [...this.#facts.values()].flatMap(({ id, cardLine, contradiction }) =>
+      contradiction === undefined ? [] : [{ id, cardLine, approvedTwice: contradiction === doubleApproval }],
+    );
   }
 
   /** By card line; a card that no request concerned has zeros. */

@@ -13,6 +13,12 @@ export interface Findings {
   readonly contradicted: number;
 }
 
+/** Requests whose answers cannot both be right, by the journal: approved twice with different DE 38, or also declined. */
+export interface Contradictions {
+  readonly approvedTwice: number;
+  readonly others: number;
+}
+
 /** All journals against all nodes, at the end. */
 export interface FinalFindings {
   readonly quorum: Findings;
@@ -94,14 +100,14 @@ export interface DrillRun extends OutageFigures {
   readonly target: string;
   /** Groups whose cards are concerned. */
   readonly groups: readonly string[];
-  /** Attempts that got no answer, and answers that were wrong in themselves or contradicted each other. */
+  /** Attempts that got no answer, and answers that were wrong in themselves. */
   readonly failedAttempts: number;
   readonly faultyAnswers: number;
   /** Answers that came after the acquirer had gone elsewhere. Allowed, and held against the answer that counted. */
   readonly lateAnswers: number;
   readonly unanswered: number;
-  /** Requests that were approved twice with different DE 38, by the journal. */
-  readonly doubleApprovals: number;
+  /** Of cards of `quorum` ranges, and of `local` ones. */
+  readonly contradictions: { readonly quorum: Contradictions; readonly local: Contradictions };
   /** Groups whose owner or term is another than before the fault. */
   readonly ownersChanged: readonly string[];
   /** Nodes whose disk went back, and of those the ones that were seen not to vote until they were made anew. */

@@ -5,7 +5,7 @@ import type { Expectation } from './fault.ts';
 import { medianOf } from './figures.ts';
 import type { DrillRun } from './figures.ts';
 import { checksOf, limitsText } from './limits.ts';
-import { goodEnd, goodRun, nothingWrong } from './testing.ts';
+import { goodEnd, goodRun, noContradictions, nothingWrong } from './testing.ts';
 
 const expectations: readonly Expectation[] = ['takeover', 'site-takeover', 'undisturbed', 'unnoticed', 'none'];
 
@@ -55,25 +55,25 @@ const failuresOfSafety: readonly (readonly [claim: string, Expectation, Partial<
     'answered `quorum` approvals that some node lacks (RPO)',
   ],
   ['an approval that is in a log twice', 'none', { local: { ...nothingWrong, doubled: 1 } }, 'double approvals'],
-  ['a request that was approved twice', 'undisturbed', { doubleApprovals: 1 }, 'double approvals'],
+  [
+    'a request that was approved twice',
+    'undisturbed',
+    { contradictions: { quorum: { approvedTwice: 1, others: 0 }, local: noContradictions } },
+    'double approvals',
+  ],
   [
     'an approval recorded otherwise',
     'none',
     { quorum: { ...nothingWrong, contradicted: 1 } },
-    'approvals recorded otherwise than answered',
+    '`quorum` approvals recorded otherwise than answered, or declined as well',
   ],
   [
     'more missing `local` approvals than void ones',
     'takeover',
     { local: { ...nothingWrong, missing: 3 }, voided: 2 },
-    'runs in which `local` approvals are missing that were not voided',
+    'runs with more lost `local` approvals than void ones',
   ],
-  [
-    'a contradicting answer',
-    'takeover',
-    { faultyAnswers: 1 },
-    'unexpected answers: unasked, repeated, wrong or contradicting',
-  ],
+  ['an answer to nothing', 'takeover', { faultyAnswers: 1 }, 'unexpected answers: unasked, repeated or wrong'],
   ['copies that differ', 'undisturbed', { compared: 'different' }, 'runs after which copies were not equal'],
   [
     'copies that could not be judged',
@@ -138,6 +138,15 @@ test('the median of the first approvals has its own limit', () => {
 test('void `local` approvals that are missing are no failure, nor are balances of `local` cards', () => {
   const run = goodRun({ local: { ...nothingWrong, missing: 2 }, voided: 2 });
   assert.deepEqual(failed('takeover', 'table', [run], goodEnd), []);
+});
+
+test('a `local` request that was decided anew by a later owner is no double approval as long as the first is void', () => {
+  const twice = { quorum: noContradictions, local: { approvedTwice: 1, others: 0 } };
+  const run = { contradictions: twice, local: { ...nothingWrong, contradicted: 1 } };
+  assert.deepEqual(failed('none', 'table', [goodRun({ ...run, voided: 1 })], goodEnd), []);
+  assert.deepEqual(failed('none', 'table', [goodRun({ ...run, voided: 0 })], goodEnd), [
+    'runs with more lost `local` approvals than void ones',
+  ]);
 });
 
 test('what is found at the end over all runs counts, too, and balances only where they are known', () => {

@@ -2,6 +2,7 @@ import { maskCardData } from '../../base/pan.ts';
 import type { DrillKind, Expectation } from './fault.ts';
 import { ascending, medianOf } from './figures.ts';
 import type { DrillRun, FinalFindings } from './figures.ts';
+import { doubleApprovals, localLost } from './limits.ts';
 import type { Check, Conditions, LimitSet } from './limits.ts';
 
 /** A drill's result, and its text. JSON is the same object; HTML is in html.ts. */
@@ -71,8 +72,8 @@ function columnsOf(expectation: Expectation): readonly Column[] {
     figure('late', ({ lateAnswers }) => lateAnswers),
     figure('overdue', ({ beyondDeadline }) => beyondDeadline),
     figure('lost', ({ quorum }) => quorum.missing),
-    figure('double', ({ quorum, local, doubleApprovals }) => quorum.doubled + local.doubled + doubleApprovals),
-    figure('local lost', ({ local }) => local.missing),
+    figure('double', doubleApprovals),
+    figure('local lost', localLost),
     { head: 'compare', cell: ({ compared }) => compared },
   ];
 }
@@ -80,7 +81,8 @@ function columnsOf(expectation: Expectation): readonly Column[] {
 export const legend = `milliseconds: RTO = fault to first approval; gap = longest time without one, of the cards concerned, of others, while
 everything returns; back = until it has; p99, p99.9, max = latency from the fault until then. Counts: late = answers
 after the acquirer had gone elsewhere; overdue = requests without an answer within their deadline; lost = answered
-\`quorum\` approvals that some node lacks (RPO); double = approvals given or recorded twice; moved = owners changed`;
+\`quorum\` approvals that some node lacks (RPO); double = approvals given or recorded twice; local lost =
+\`local\` approvals that a later owner did not have, which must be void; moved = owners changed`;
 
 /** Cells are right-aligned under their heads, so that lines printed one by one make a table. */
 function line(expectation: Expectation, cellOf: (column: Column, position: number) => string): string {

@@ -11,6 +11,7 @@ import { runLoad } from '../acquirer/load.ts';
 import { defaultMix } from '../acquirer/load-mix.ts';
 import type { LoadControl } from '../acquirer/load-options.ts';
 import type { LoadSummary } from '../acquirer/load-summary.ts';
+import { undecidedCodes } from '../acquirer/message-parts.ts';
 import { exchangesOf } from '../acquirer/outage.ts';
 import { AcquirerBooks } from '../acquirer/recompute.ts';
 import type { ExpectedBalance } from '../acquirer/recompute.ts';
@@ -23,7 +24,7 @@ import { readBooks, verifyNode } from '../commands/verify.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { Act, Aim, DrillKind, Fault, FaultOptions, Ground, Scene } from './fault.ts';
 import { outageFigures } from './figures.ts';
-import type { DrillRun, FinalFindings, Findings, Moments } from './figures.ts';
+import type { Contradictions, DrillRun, FinalFindings, Findings, Moments } from './figures.ts';
 import { checksOf, limitsText } from './limits.ts';
 import type { LimitSet } from './limits.ts';
 import { sampleTopology } from './place.ts';
@@ -141,7 +142,7 @@ async function runOnce(scene: Scene, drill: DrillOptions, aim: Aim, run: number)
   );
   const lines: JournalLine[] = [];
   for await (const line of readJournal(journalFile)) lines.push(line);
-  const books = new AcquirerBooks(scene.cards);
+  const books = new AcquirerBooks(scene.cards, { undecidedCodes });
   for (const line of lines) books.enter(line);
   const { after, compared, quorum, local } = await withBus(ground, async (bus) => {
     // First, for its mark stands behind all that the journal is about: after it every copy has applied that.
@@ -150,7 +151,8 @@ async function runOnce(scene: Scene, drill: DrillOptions, aim: Aim, run: number)
     const found = await verify(scene, bus, books, undefined);
     return { ...found, compared: verdict, after: await askAll(bus) };
   });
-  const { late, ...faulty } = summary.unexpected;
+  // Contradictions are counted from the journal, by range.
+  const { late, contradicting: _contradicting, ...faulty } = summary.unexpected;
   return {
     run,
     target: aim.target,
@@ -166,7 +168,7 @@ async function runOnce(scene: Scene, drill: DrillOptions, aim: Aim, run: number)
     faultyAnswers: sum(faulty),
     lateAnswers: late,
     unanswered: summary.unanswered,
-    doubleApprovals: books.doubleApprovals(),
+    contradictions: contradictionsOf(scene, books),
     ownersChanged: viewGroups(topology, after)
       .filter((group) => scene.home.has(group.name) && !isAsBefore(group, before))
       .map(({ name }) => name),
@@ -267,6 +269,19 @@ async function seeRebuilt(
       },
     }),
   );
+}
+
+function contradictionsOf({ rangeOfCard }: Scene, books: AcquirerBooks): DrillRun['contradictions'] {
+  const of = (durability: string): Contradictions => {
+    const these = books
+      .contradictions()
+      .filter(
+        ({ cardLine }) => (rangeOfCard.get(cardLine)?.durability === 'local' ? 'local' : 'quorum') === durability,
+      );
+    const approvedTwice = these.filter((each) => each.approvedTwice).length;
+    return { approvedTwice, others: these.length - approvedTwice };
+  };
+  return { quorum: of('quorum'), local: of('local') };
 }
 
 function sum(counts: Readonly<Record<string, number>>): number {

@@ -4,6 +4,7 @@ import type { DrillReport } from './report.ts';
 
 /** For tests only: runs and reports in which everything is well. */
 
+export const noContradictions = { approvedTwice: 0, others: 0 };
 export const nothingWrong = { approvals: 1000, missing: 0, doubled: 0, contradicted: 0 };
 export const goodEnd: FinalFindings = {
   quorum: nothingWrong,
@@ -38,7 +39,7 @@ export function goodRun(changes: Partial<DrillRun> = {}): DrillRun {
     faultyAnswers: 0,
     lateAnswers: 0,
     unanswered: 0,
-    doubleApprovals: 0,
+    contradictions: { quorum: noContradictions, local: noContradictions },
     ownersChanged: [],
     rebuilt: { expected: 0, noticed: 0 },
     quorum: nothingWrong,
