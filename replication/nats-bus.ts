@@ -43,7 +43,9 @@ const mostHandshakeMs = 2_000;
 /** How often a process that starts tries for its own site's broker before it takes another. */
 const ownBrokerAttempts = 3;
 const homewardMs = 2_000;
-/** What is on its way over a connection that is being left for a better one still comes. */
+/** What brokers need to tell each other where a process is heard now, before it listens there alone. */
+const settleMs = 200;
+/** Answers to what came over the connection that is being left may still go out over it. */
 const leaveMs = 1_000;
 
 /*
@@ -231,7 +233,8 @@ export class NatsBus implements Bus {
       line.connection.subscribe(subject, {
         callback: (error, message) => {
           // With an error (the broker refused the subscription) there is no message.
-          if (error === null) handler(message, line);
+          // Of two lines only one is listened to: what came twice would be taken for a call that is played again.
+          if (error === null && line === this.#line) handler(message, line);
         },
       });
     };
@@ -240,8 +243,12 @@ export class NatsBus implements Bus {
   }
 
   #take(line: Line): void {
-    this.#line = line;
     for (const subscribe of this.#subscriptions) subscribe(line);
+    this.#listenTo(line);
+  }
+
+  #listenTo(line: Line): void {
+    this.#line = line;
     void this.#follow(line);
     this.#lookHomeward();
   }
@@ -294,17 +301,22 @@ export class NatsBus implements Bus {
 
   async #goHome(own: Endpoint, from: Line): Promise<void> {
     const connection = await connectTo(this.#options, own, firstHandshakeMs);
-    if (this.#line !== from || this.#closed) {
-      if (!(connection instanceof Error)) abandon(connection);
+    const line = connection instanceof Error ? undefined : { broker: own, connection };
+    if (line !== undefined && this.#line === from) {
+      for (const subscribe of this.#subscriptions) subscribe(line);
+      await delay(this.#options.clock, settleMs);
+    }
+    if (this.#line !== from || this.#closed || line?.connection.isClosed() === true) {
+      if (line !== undefined) abandon(line.connection);
+      if (this.#line === from && !this.#closed) this.#lookHomeward();
       return;
     }
-    if (connection instanceof Error) {
+    if (line === undefined) {
       this.#lookHomeward();
       return;
     }
-    this.#take({ broker: own, connection });
+    this.#listenTo(line);
     this.#options.onStatus('home', addressOf(own));
-    // For a moment messages come over both, some of them twice, as over any network.
     this.#options.clock.after(leaveMs, () => {
       abandon(from.connection);
     });

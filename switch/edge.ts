@@ -1,3 +1,7 @@
+/*
+ * Over 500 lines because every way that a request can end at its edge is a state of the same pending request, and whoever
+ * changes one has to see the others.
+ */
 import type { CardKeys } from '../base/card-keys.ts';
 import type { Clock } from '../base/clock.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
