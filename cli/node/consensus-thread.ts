@@ -180,14 +180,12 @@ const driver: Driver = new Driver({
   },
   emit,
   open: (group, how, done) => {
-    (how === 'first' ? writer.open(group) : writer.reopen(group, how === 'empty')).then(
-      ({ path, applied }) => {
-        done(openReader(path, group, applied));
-      },
-      (error: unknown) => {
-        done(error instanceof Error ? error : new Error(describeError(error)));
-      },
-    );
+    const opening = how === 'first' ? writer.open(group) : writer.reopen(group, how === 'empty');
+    opening
+      .then(({ path, applied }) => openReader(path, group, applied))
+      .catch((error: unknown) => (error instanceof Error ? error : new Error(describeError(error))))
+      .then(done)
+      .catch(die);
   },
   openInstalled: (group, path, applied) => openReader(path, group, applied),
   reading: snapshots,
