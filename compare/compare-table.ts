@@ -1,13 +1,14 @@
 import { maskCardData } from '../base/pan.ts';
-import { compareKeys, emptyDigest, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
+import { compareKeys, emptyDigest, isShownWhole, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideFailed, type RowOfSide, type SideCaller } from './caller.ts';
 import { limits } from './protocol.ts';
-import type { ColumnDifference, Difference, TableResult } from './result.ts';
+import type { ColumnDifference, Difference, RowAsFound, TableResult } from './result.ts';
 
 export interface TableOptions {
   readonly group: string;
   readonly table: TableSpecification;
+  readonly markIndex: number;
   /** Two copies or more; the first one is the reference: it sets the blocks, and it is right when votes are equal. */
   readonly sides: readonly SideCaller[];
   /** Rows of a block, the largest first; below the last size rows are compared one by one. */
@@ -35,6 +36,7 @@ interface Suspect {
 
 interface Finding {
   readonly key: EncodedKey;
+  readonly votes: readonly Vote[];
   /** The copies that are right. */
   readonly right: readonly SideCaller[];
   readonly wrong: readonly { readonly side: SideCaller; readonly kind: RowDifferenceKind }[];
@@ -177,6 +179,7 @@ class TablePass {
       digest === undefined ? 'missing-here' : right.digest === undefined ? 'only-here' : 'columns-differ';
     this.#pending.push({
       key,
+      votes,
       right: votes.filter(({ digest }) => digest === right.digest).map(({ side }) => side),
       wrong: wrong.map((vote) => ({ side: vote.side, kind: kindOf(vote) })),
     });
@@ -210,9 +213,15 @@ class TablePass {
         }
       });
     }
-    for (const { key, right, wrong } of findings) {
+    for (const { key, votes, right, wrong } of findings) {
+      const row: RowAsFound = {
+        exactKey: this.#table.keyColumns.every((column, at) => isShownWhole(column, key[at] ?? 'n')) ? key : null,
+        markIndex: this.#options.markIndex,
+        copies: votes.map(({ side, digest }) => ({ node: side.node, digest: digest ?? null })),
+        right: right.map(({ node }) => node),
+      };
       for (const { side, kind } of wrong) {
-        const place = { node: side.node, ...this.#place(key) };
+        const place = { node: side.node, ...this.#place(key), row };
         if (kind !== 'columns-differ') this.#add({ ...place, kind });
         else {
           const here = rows.get(rowName(side, key)) ?? null;

@@ -76,6 +76,7 @@ async function compareAmong(
       const asked = {
         group: options.group,
         table,
+        markIndex: options.markIndex,
         sides,
         blockSizes: options.blockSizes ?? [1_024, 32],
         maximumListed: options.maximumListed ?? 1_000,
