@@ -1,5 +1,12 @@
 import { maskCardData } from '../base/pan.ts';
-import { compareKeys, emptyDigest, isShownWhole, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
+import {
+  compareKeys,
+  emptyDigest,
+  isShownWhole,
+  showValue,
+  type EncodedKey,
+  type KeyRange,
+} from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideFailed, type RowOfSide, type SideCaller } from './caller.ts';
 import { limits } from './protocol.ts';
