@@ -28,6 +28,11 @@ export function digestOf(bytes: Buffer): Buffer {
   return hash('sha256', bytes, 'buffer').subarray(0, digestBytes);
 }
 
+/** Digest, in base64, of values that were read one by one: of a row's derived columns, which are in no block. */
+export function digestOfValues(values: readonly EncodedValue[]): string {
+  return digestOf(Buffer.from(JSON.stringify(values))).toString('base64');
+}
+
 /** Digest of a block without rows. */
 export const emptyDigest = digestOf(Buffer.alloc(0)).toString('base64');
 
@@ -163,13 +168,6 @@ export function showValue(column: string, encoded: EncodedValue): string {
       // Bytes could be a card number in any encoding: they are not shown.
       return `${encoded.startsWith('u') ? 'invalid text' : 'blob'} of ${rest.length / 2} bytes, ${hashTag(encoded)}`;
   }
-}
-
-/** Whether `showValue` hides nothing of the value: it may stand in a report as it is. */
-export function isShownWhole(column: string, encoded: EncodedValue): boolean {
-  const rest = encoded.slice(1);
-  if (hidden.has(column)) return false;
-  return 'nirt'.includes(encoded.charAt(0)) && rest.length <= maximumShown && maskCardData(rest) === rest;
 }
 
 /** The first 8 hex digits of a hash: enough to see that two hidden values differ. */
