@@ -23,7 +23,10 @@ export class SideFailed extends Error {
   }
 }
 
-type ContentOf<Kind extends CompareCallKind> = Omit<Extract<CompareCall, { kind: Kind }>, 'kind' | 'compare' | 'group'>;
+type ContentOf<Kind extends CompareCallKind> = Omit<
+  Extract<CompareCall, { kind: Kind }>,
+  'kind' | 'compare' | 'group' | 'copy'
+>;
 
 interface BlocksOfReference {
   readonly ends: readonly (EncodedKey | null)[];
@@ -45,6 +48,8 @@ export class SideCaller {
   readonly node: string;
   readonly holds: CompareSide['holds'];
   failure: Inconclusive | undefined;
+  /** The table that was being read then. */
+  failedAt: string | undefined;
   replyBytes = 0;
   /** Index after which its log begins: what is before has been trimmed. */
   base = 0;
@@ -52,12 +57,14 @@ export class SideCaller {
   readonly #address: { readonly compare: string; readonly group: string };
   readonly #clock: Clock;
   readonly #timeoutMs: number;
+  readonly #stop: AbortSignal | undefined;
 
   constructor(
     side: CompareSide,
     address: { readonly compare: string; readonly group: string },
     clock: Clock,
     timeoutMs: number,
+    stop?: AbortSignal,
   ) {
     this.node = side.node;
     this.holds = side.holds;
@@ -65,6 +72,7 @@ export class SideCaller {
     this.#address = address;
     this.#clock = clock;
     this.#timeoutMs = timeoutMs;
+    this.#stop = stop;
   }
 
   async open(index: number, format: string, timeoutMs: number): Promise<void> {
@@ -139,6 +147,27 @@ export class SideCaller {
     return reply;
   }
 
+  /** What is wrong in the file's pages; undefined as long as it is being looked at. */
+  async integrity(): Promise<readonly string[] | undefined> {
+    return (await this.#call('integrity', {})).faults ?? undefined;
+  }
+
+  /** Goes on with making the fold anew. */
+  async recompute(): Promise<ParsedReply<'recompute'>> {
+    return this.#call('recompute', {});
+  }
+
+  /** The fold that `recompute` has made, as a side of its own. */
+  recomputed(): SideCaller {
+    const { node, holds } = this.#side;
+    const side: CompareSide = {
+      node: `${node} recomputed`,
+      holds,
+      call: (call) => this.#side.call({ ...call, copy: 'recomputed' }),
+    };
+    return new SideCaller(side, this.#address, this.#clock, this.#timeoutMs, this.#stop);
+  }
+
   /** Also after a failure: the snapshot may be open. Nothing depends on the answer; a snapshot has a time limit too. */
   async close(): Promise<void> {
     if (this.failure?.reason === 'unreachable') return;
@@ -152,6 +181,7 @@ export class SideCaller {
     timeoutMs = this.#timeoutMs,
   ): Promise<ParsedReply<Kind>> {
     if (this.failure !== undefined) throw new SideFailed(this, this.failure.message);
+    if (this.#stop?.aborted === true) return this.#fail('not-covered', describeError(this.#stop.reason));
     let content: unknown;
     try {
       // A generic member of the union, put together again: the compiler cannot follow which one it is.
@@ -162,6 +192,7 @@ export class SideCaller {
     }
     this.replyBytes += sizeOf(content);
     const reply = parseCompareReply(kind, content);
+    if (reply.kind === 'failed' && 'table' in asked) this.failedAt = asked.table as string;
     if (reply.kind === 'garbage') return this.#fail('garbage', (reply as { message: string }).message);
     if (reply.kind === 'failed') {
       const { reason, message } = reply as { reason: InconclusiveReason; message: string };

@@ -110,7 +110,8 @@ function shown(hash: string | undefined): string {
   return hash === undefined ? 'absent' : `'${hash.slice(0, 16)}…'`;
 }
 
-function withFindings(total: TableResult, findings: readonly Difference[], maximumListed: number): TableResult {
+/** The result with these differences besides its own. */
+export function withFindings(total: TableResult, findings: readonly Difference[], maximumListed: number): TableResult {
   const all = [...total.differences, ...findings];
   const differences = all.slice(0, maximumListed);
   return {

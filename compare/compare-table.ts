@@ -10,12 +10,16 @@ export interface TableOptions {
   readonly table: TableSpecification;
   /** Two copies or more; the first one is the reference: it sets the blocks, and it is right when votes are equal. */
   readonly sides: readonly SideCaller[];
+  /** The fold as the log's entries make it: right whatever the copies have. */
+  readonly expected?: SideCaller | undefined;
   /** Rows of a block, the largest first; below the last size rows are compared one by one. */
   readonly blockSizes: readonly number[];
   /** Differences that are listed; beyond them they are counted. */
   readonly maximumListed: number;
   /** Of a log: the stretch whose hash chain is recomputed; undefined: none. */
   readonly chain: LogStretch | undefined;
+  /** Told how many rows of the reference have been compared by blocks. */
+  readonly onRows?: (rows: number) => void;
   /** Only rows with these keys; default all. */
   readonly range?: KeyRange;
 }
@@ -38,6 +42,8 @@ interface Finding {
   /** The copies that are right, and the digest of what they have; undefined: no row. */
   readonly right: readonly SideCaller[];
   readonly digest: string | undefined;
+  /** The recomputed fold, where most copies have something else. */
+  readonly expected: SideCaller | undefined;
   readonly wrong: readonly {
     readonly side: SideCaller;
     readonly kind: RowDifferenceKind;
@@ -45,7 +51,7 @@ interface Finding {
   }[];
 }
 
-type RowDifferenceKind = 'only-here' | 'missing-here' | 'columns-differ';
+type RowDifferenceKind = 'only-here' | 'missing-here' | 'columns-differ' | 'wrong-fold';
 
 /**
  * One table of all sides, from blocks down to columns; the protocol is told in protocol.ts.
@@ -82,9 +88,12 @@ class TablePass {
   async run(): Promise<TableResult> {
     const [size = 1_024] = this.#options.blockSizes;
     const { range = { after: null, through: null }, chain } = this.#options;
-    const suspects = await this.#unequalBlocks(range, this.#options.sides.slice(1), size, (rows, blocks) => {
+    const { sides, expected } = this.#options;
+    const others = expected === undefined ? sides.slice(1) : [...sides.slice(1), expected];
+    const suspects = await this.#unequalBlocks(range, others, size, (rows, blocks) => {
       this.#rows += rows;
       this.#blocks += blocks;
+      this.#options.onRows?.(this.#rows);
     });
     if (chain !== undefined) await this.#verifyChains(suspects, chain);
     for (const suspect of suspects) await this.#narrow(suspect, 1);
@@ -165,24 +174,41 @@ class TablePass {
         return head.digest;
       };
       const ofReference = take(reference, first);
-      // The reference is among them, and first.
-      const votes: Vote[] = alike.map((side) => ({ side, digest: ofReference }));
-      for (const { side: stream, answer } of heads) votes.push({ side: stream.side, digest: take(stream, answer) });
-      if (votes.some(({ digest }) => digest !== ofReference)) await this.#judge(lowest.key, votes);
+      const { expected } = this.#options;
+      const taken = heads.map(({ side: stream, answer }): Vote => ({
+        side: stream.side,
+        digest: take(stream, answer),
+      }));
+      // The reference is among those that are alike, and first.
+      const votes: Vote[] = [
+        ...alike.map((side) => ({ side, digest: ofReference })),
+        ...taken.filter(({ side }) => side !== expected),
+      ];
+      const standing = expected?.failure === undefined ? expected : undefined;
+      const wanted =
+        standing && (taken.find(({ side }) => side === expected) ?? { side: standing, digest: ofReference });
+      if ([...votes, ...(wanted ? [wanted] : [])].some(({ digest }) => digest !== ofReference)) {
+        await this.#judge(lowest.key, votes, wanted);
+      }
     }
   }
 
-  async #judge(key: EncodedKey, votes: readonly Vote[]): Promise<void> {
-    const { right, wrong } = wrongVotes(votes, this.#broken);
+  async #judge(key: EncodedKey, votes: readonly Vote[], expected: Vote | undefined): Promise<void> {
+    const most = wrongVotes(votes, this.#broken).right;
+    const right = expected ?? most;
+    const wrong = votes.filter(({ digest }) => digest !== right.digest);
     if (this.#isFull()) {
       this.#count(wrong, 1);
       return;
     }
-    const kindOf = ({ digest }: Vote): RowDifferenceKind =>
-      digest === undefined ? 'missing-here' : right.digest === undefined ? 'only-here' : 'columns-differ';
+    const kindOf = ({ digest }: Vote): RowDifferenceKind => {
+      if (right.digest !== most.digest) return 'wrong-fold';
+      return digest === undefined ? 'missing-here' : right.digest === undefined ? 'only-here' : 'columns-differ';
+    };
     this.#pending.push({
       key,
       right: votes.filter(({ digest }) => digest === right.digest).map(({ side }) => side),
+      expected: right.digest === most.digest ? undefined : right.side,
       digest: right.digest,
       wrong: wrong.map((vote) => ({ ...vote, kind: kindOf(vote) })),
     });
@@ -199,10 +225,13 @@ class TablePass {
     // Again as long as one that was asked has failed and another one that is right can be asked instead.
     for (;;) {
       const wanted = new Map<SideCaller, EncodedKey[]>();
-      for (const { key, right, wrong } of findings) {
-        const differing = wrong.filter(({ kind }) => kind === 'columns-differ').map(({ side }) => side);
-        const source = right.find(({ failure }) => failure === undefined);
-        const others = source === undefined || rightRow(key, right) !== null ? [] : [source];
+      for (const { key, right, digest, expected, wrong } of findings) {
+        const differing = wrong
+          .filter((each) => each.digest !== undefined && digest !== undefined)
+          .map(({ side }) => side);
+        const sources = witnesses(right, expected);
+        const source = sources.find(({ failure }) => failure === undefined);
+        const others = source === undefined || rightRow(key, sources) !== null ? [] : [source];
         for (const side of differing.length === 0 ? [] : [...others, ...differing]) {
           if (side.failure !== undefined || rows.has(rowName(side, key))) continue;
           wanted.set(side, [...(wanted.get(side) ?? []), key]);
@@ -216,15 +245,27 @@ class TablePass {
         }
       });
     }
-    for (const { key, right, digest, wrong } of findings) {
+    for (const { key, right, digest, expected, wrong } of findings) {
       const sources = digest === undefined ? [] : right.map(({ node }) => node);
       for (const { side, kind, digest: here } of wrong) {
         const row = rowAsFound({ key, here: here ?? null, right: digest ?? null, sources });
         const place = { node: side.node, ...this.#place(key), ...row };
-        if (kind !== 'columns-differ') this.#add({ ...place, kind });
-        else {
-          const here = rows.get(rowName(side, key)) ?? null;
-          this.#add({ ...place, kind, columns: differingColumns(here, rightRow(key, right)) });
+        if (kind === 'only-here' || kind === 'missing-here') {
+          this.#add({ ...place, kind });
+          continue;
+        }
+        const columns = differingColumns(
+          rows.get(rowName(side, key)) ?? null,
+          rightRow(key, witnesses(right, expected)),
+        );
+        if (kind === 'columns-differ') {
+          this.#add({ ...place, kind, columns });
+        } else if (here === undefined || digest === undefined) {
+          const [is, ought] = here === undefined ? ['absent', 'present'] : ['present', 'absent'];
+          this.#add({ ...place, kind, columns: [{ column: 'row', here: is, expected: ought }] });
+        } else {
+          const unexpected = columns.map(({ column, here: is, others }) => ({ column, here: is, expected: others }));
+          this.#add({ ...place, kind, columns: unexpected });
         }
       }
     }
@@ -280,6 +321,11 @@ class TablePass {
     if (this.#differences.length < this.#options.maximumListed) this.#differences.push(difference);
     else this.#unlisted++;
   }
+}
+
+/** Who can say what the right row is. */
+function witnesses(right: readonly SideCaller[], expected: SideCaller | undefined): readonly SideCaller[] {
+  return expected === undefined ? right : [...right, expected];
 }
 
 export interface Vote {

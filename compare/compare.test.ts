@@ -15,8 +15,8 @@ import {
   writeFile,
 } from '../store/testing.ts';
 import { SnapshotReader } from '../store/snapshot-reader.ts';
-import { compareSides, copies, differencesOf, group, sidesOf, summaries, verdict } from './testing.ts';
-import { answerCompareCall, type CompareCall, type CompareSide } from './protocol.ts';
+import { compareSides, copies, deskOf, differencesOf, group, sidesOf, summaries, verdict } from './testing.ts';
+import type { CompareCall, CompareSide } from './protocol.ts';
 import { tablesOf } from './tables.ts';
 
 describe('copies that are equal', () => {
@@ -255,7 +255,7 @@ describe('planted differences', () => {
     const inProcess = (node: string, reader: SnapshotReader): CompareSide => ({
       node,
       holds: 'log-and-fold',
-      call: (call) => Promise.resolve(answerCompareCall(reader, [any], call)),
+      call: (call) => Promise.resolve(deskOf(reader, [any]).answer(call)),
     });
     for (const shift of [1, 2, 5, 6, 10]) {
       const sides = [inProcess('n1', make(`base-${shift}.db`, 0)), inProcess('n2', make(`${shift}.db`, shift))];

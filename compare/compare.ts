@@ -4,11 +4,11 @@ import type { RewriteTopology } from '../config-db/rewrite.ts';
 import type { EncodedKey } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideCaller, SideFailed } from './caller.ts';
-import { compareLog } from './compare-log.ts';
+import { compareLog, withFindings } from './compare-log.ts';
 import { compareTable, ofEach, rowAsFound } from './compare-table.ts';
 import { checkDerived, derivationTables, toNodeRow, type NodeConfiguration, type NodeRow } from './derived.ts';
 import type { CompareSide } from './protocol.ts';
-import type { Difference, GroupResult, Inconclusive, Outcome, TableResult } from './result.ts';
+import type { Difference, GroupResult, Inconclusive, Outcome, Recomputation, TableResult } from './result.ts';
 import { formatOf } from './tables.ts';
 
 export interface CompareOptions {
@@ -29,10 +29,26 @@ export interface CompareOptions {
   readonly callTimeoutMs: number;
   /** Recompute every log entry's hash; about 1.5 s per million entries. Default true. */
   readonly verifyChain?: boolean;
+  /** Hold the folds against a recomputation from the log's entries; about 30 s per million entries. Default false. */
+  readonly recompute?: boolean;
+  /** Have SQLite look at every page of every copy, beside the rest; a few seconds per gigabyte. Default false. */
+  readonly checkIntegrity?: boolean;
+  /** Ends the compare when it is aborted: what has not been judged by then is inconclusive, with the signal's reason. */
+  readonly stop?: AbortSignal;
+  readonly onProgress?: (progress: GroupProgress) => void;
   /** Differences listed for each table; beyond them they are counted. Default 1,000. */
   readonly maximumListed?: number;
-  /** Rows of a block, and of the blocks within one that differs. Default 1,024 and 32. */
+  /** Rows of a block, and of the blocks within one that differs. Default 4,096, 256 and 16. */
   readonly blockSizes?: readonly number[];
+}
+
+/** Rows of a table that have been compared, or entries that have been applied to a fold made anew. */
+export interface GroupProgress {
+  readonly group: string;
+  readonly doing: string;
+  readonly rows: number;
+  /** As far as it is known. */
+  readonly of: number | undefined;
 }
 
 /**
@@ -41,24 +57,155 @@ export interface CompareOptions {
  */
 export async function compareGroup(options: CompareOptions): Promise<GroupResult> {
   const { compare, group, tables, clock, markIndex } = options;
-  const sides = options.sides.map((side) => new SideCaller(side, { compare, group }, clock, options.callTimeoutMs));
+  const sides = options.sides.map(
+    (side) => new SideCaller(side, { compare, group }, clock, options.callTimeoutMs, options.stop),
+  );
   await ofEach(sides, (side) => side.open(markIndex, formatOf(tables), options.openTimeoutMs));
+  // The answers are asked for at the end: the sides look while the rows are compared.
+  if (options.checkIntegrity === true) await ofEach(sides, (side) => side.integrity());
   const outcomes: Outcome[] = [];
   const results: TableResult[] = [];
+  const alive = new KeptAlive(sides, options);
+  const wantsFolds = options.recompute === true && tables.some(({ throughApplied }) => !throughApplied);
+  const recomputed = wantsFolds ? await recompute(sides, options, alive) : undefined;
   for (const table of tables) {
     const holders = sides.filter(({ holds }) => table.throughApplied || holds === 'log-and-fold');
-    const { result, alone } = await compareAmong(holders, table, options);
+    const expected = table.throughApplied ? undefined : recomputed?.side;
+    const { result, alone } = await compareAmong(holders, table, expected, alive, options);
     results.push(result);
     for (const side of holders)
       outcomes.push({ node: side.node, table: table.name, ...outcomeOf(side, result, alone) });
   }
+  const checkedPages = options.checkIntegrity === true ? await integrityOf(sides, options) : undefined;
+  const damages = [
+    ...sides.flatMap(({ node, failure, failedAt }) =>
+      failure?.reason === 'damaged' ? [{ node, table: failedAt ?? 'log', message: failure.message }] : [],
+    ),
+    ...(checkedPages?.damages ?? []),
+  ];
   const nodes = sides.filter(({ holds }) => holds === 'log-and-fold');
-  const checked =
+  const derived =
     options.topology === undefined
       ? { tables: results, outcomes }
       : withDerived(results, outcomes, await derivedOf(nodes, options, options.topology), options);
+  const checked = withDamages(derived, damages, checkedPages?.unchecked ?? new Map(), options);
   await Promise.all(sides.map((side) => side.close()));
-  return { group, markIndex, ...checked, replyBytes: sides.reduce((sum, side) => sum + side.replyBytes, 0) };
+  const asked = recomputed?.side === undefined ? sides : [...sides, recomputed.side];
+  const replyBytes = asked.reduce((sum, side) => sum + side.replyBytes, 0);
+  return { group, markIndex, ...checked, ...(recomputed && { recomputation: recomputed.told }), replyBytes };
+}
+
+const touchEveryMs = 15_000;
+
+/** Sides that have nothing to do for long would take their snapshots for forgotten. */
+class KeptAlive {
+  readonly #sides: readonly SideCaller[];
+  readonly #options: CompareOptions;
+  #touchedMs: number;
+
+  constructor(sides: readonly SideCaller[], options: CompareOptions) {
+    this.#sides = sides;
+    this.#options = options;
+    this.#touchedMs = options.clock.monotonicMs();
+  }
+
+  touch(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs - this.#touchedMs < touchEveryMs) return;
+    this.#touchedMs = nowMs;
+    void ofEach(
+      this.#sides.filter(({ failure }) => failure === undefined),
+      (side) => side.position(this.#options.markIndex),
+    );
+  }
+}
+
+/**
+ * Has one side make its fold anew, one that is not the reference if possible: that is the leader, which has enough to do.
+ * A log that has been trimmed does not say how its fold came about: then it is another side's turn.
+ */
+async function recompute(
+  sides: readonly SideCaller[],
+  { group, markIndex, onProgress }: CompareOptions,
+  alive: KeptAlive,
+): Promise<{ readonly side: SideCaller | undefined; readonly told: Recomputation }> {
+  let message = 'no side has a fold';
+  const able = sides.filter(({ holds, failure }) => holds === 'log-and-fold' && failure === undefined);
+  for (const side of [...able.slice(1), ...able.slice(0, 1)]) {
+    const made = side.recomputed();
+    try {
+      for (;;) {
+        const { through, done } = await made.recompute();
+        alive.touch();
+        onProgress?.({ group, doing: `making the fold anew at ${side.node}`, rows: through, of: markIndex });
+        if (done) return { side: made, told: { node: side.node, entries: through } };
+      }
+    } catch (error) {
+      if (!(error instanceof SideFailed)) throw error;
+      ({ message } = error);
+    }
+  }
+  return { side: undefined, told: { node: undefined, message } };
+}
+
+interface Damage {
+  readonly node: string;
+  readonly table: string;
+  readonly message: string;
+}
+
+const integrityPollMs = 250;
+
+/** What the sides have found in their files' pages, and why some could not say. */
+async function integrityOf(
+  sides: readonly SideCaller[],
+  { tables, clock }: CompareOptions,
+): Promise<{ readonly damages: readonly Damage[]; readonly unchecked: ReadonlyMap<string, Inconclusive> }> {
+  const standing = sides.filter(({ failure }) => failure === undefined);
+  const answers = await ofEach(standing, async (side) => {
+    for (;;) {
+      const faults = await side.integrity();
+      if (faults !== undefined) return faults;
+      await new Promise<void>((resolve) => {
+        clock.after(integrityPollMs, resolve);
+      });
+    }
+  });
+  const names = tables.map(({ name }) => name).sort((one, other) => other.length - one.length);
+  const damages = answers.flatMap(({ side, answer }) =>
+    answer.map((message) => {
+      const table = names.find((name) => message.includes(name)) ?? 'log';
+      return { node: side.node, table, message };
+    }),
+  );
+  const unchecked = standing.flatMap(({ node, failure }) => (failure === undefined ? [] : [[node, failure] as const]));
+  return { damages, unchecked: new Map(unchecked) };
+}
+
+function withDamages(
+  { tables, outcomes }: Pick<GroupResult, 'tables' | 'outcomes'>,
+  damages: readonly Damage[],
+  unchecked: ReadonlyMap<string, Inconclusive>,
+  { group, maximumListed = 1_000 }: CompareOptions,
+): Pick<GroupResult, 'tables' | 'outcomes'> {
+  const of = (table: string): readonly Damage[] => damages.filter((each) => each.table === table);
+  return {
+    tables: tables.map((result) =>
+      withFindings(
+        result,
+        of(result.table).map((damage): Difference => ({ ...damage, group, key: {}, kind: 'damaged' })),
+        maximumListed,
+      ),
+    ),
+    outcomes: outcomes.map((outcome): Outcome => {
+      const { node, table } = outcome;
+      if (of(table).some((each) => each.node === node)) return { node, table, outcome: 'different' };
+      const why = unchecked.get(node);
+      return why === undefined || outcome.outcome !== 'equal'
+        ? outcome
+        : { node, table, outcome: 'inconclusive', ...why };
+    }),
+  };
 }
 
 const noOtherCopy: Inconclusive = { reason: 'no-other-copy', message: 'no other copy could be read' };
@@ -67,6 +214,8 @@ const noOtherCopy: Inconclusive = { reason: 'no-other-copy', message: 'no other 
 async function compareAmong(
   holders: readonly SideCaller[],
   table: TableSpecification,
+  expected: SideCaller | undefined,
+  alive: KeptAlive,
   options: CompareOptions,
 ): Promise<{ readonly result: TableResult; readonly alone: boolean }> {
   for (;;) {
@@ -77,12 +226,17 @@ async function compareAmong(
         group: options.group,
         table,
         sides,
-        blockSizes: options.blockSizes ?? [1_024, 32],
+        blockSizes: options.blockSizes ?? [4_096, 256, 16],
         maximumListed: options.maximumListed ?? 1_000,
+        onRows: (rows: number): void => {
+          alive.touch();
+          const of = table.throughApplied ? options.markIndex : undefined;
+          options.onProgress?.({ group: options.group, doing: `comparing ${table.name}`, rows, of });
+        },
       };
       const result = table.throughApplied
         ? await compareLog(asked, options.verifyChain ?? true)
-        : await compareTable({ ...asked, chain: undefined });
+        : await compareTable({ ...asked, chain: undefined, expected });
       return { result, alone: false };
     } catch (error) {
       if (!(error instanceof SideFailed)) throw error;
@@ -189,14 +343,7 @@ function withDerived(
     options.tables.filter(({ derivedColumns }) => derivedColumns.length > 0).map(({ name }) => name),
   );
   return {
-    tables: results.map((result) => {
-      const derived = derivedIn(result.table);
-      const all = [...result.differences, ...derived];
-      const listed = all.slice(0, maximumListed);
-      const nodesThatDiffer = [...new Set([...result.nodesThatDiffer, ...derived.map(({ node }) => node)])];
-      const unlisted = result.unlisted + all.length - listed.length;
-      return { ...result, differences: listed, unlisted, nodesThatDiffer };
-    }),
+    tables: results.map((result) => withFindings(result, derivedIn(result.table), maximumListed)),
     outcomes: outcomes.map((outcome): Outcome => {
       const { node, table } = outcome;
       if (derivedIn(table).some((each) => each.node === node)) return { node, table, outcome: 'different' };

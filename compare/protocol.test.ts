@@ -8,8 +8,9 @@ import { groupId } from '../base/identifiers.ts';
 import { ledgerFold } from '../store/ledger-fold.ts';
 import { sampleLog, temporaryFolder, writeFile } from '../store/testing.ts';
 import { SnapshotReader } from '../store/snapshot-reader.ts';
-import { answerCompareCall, limits, parseCompareCall, parseCompareReply, type CompareCall } from './protocol.ts';
+import { limits, parseCompareCall, parseCompareReply, type CompareCall, type CompareFailed } from './protocol.ts';
 import { tablesOf } from './tables.ts';
+import { deskOf } from './testing.ts';
 
 const group = groupId('a');
 const address = { compare: 'compare-1', group: 'a' };
@@ -24,6 +25,9 @@ const calls: readonly CompareCall[] = [
   { kind: 'chain', ...address, after: 0, through: 100 },
   { kind: 'position', ...address, index: 7 },
   { kind: 'derived', ...address, table: 'card', after: null },
+  { kind: 'integrity', ...address },
+  { kind: 'recompute', ...address },
+  { kind: 'rows', ...address, copy: 'recomputed', table: 'card', after: null, through: null },
   { kind: 'close', ...address },
 ];
 
@@ -34,9 +38,13 @@ describe('every kind of call', () => {
       const path = join(temporaryFolder(context), 'a.db');
       writeFile(path, group, sampleLog(group, 1_500), ledgerFold);
       const reader = SnapshotReader.open(path);
-      const answer = JSON.parse(JSON.stringify(answerCompareCall(reader, tablesOf(group), call))) as unknown;
+      const answer = JSON.parse(JSON.stringify(deskOf(reader, tablesOf(group)).answer(call))) as unknown;
       reader.close();
       const { kind } = parseCompareReply(call.kind, answer);
+      if (call.copy !== undefined || call.kind === 'recompute') {
+        assert.deepEqual((answer as CompareFailed).reason, 'not-recomputed');
+        return;
+      }
       // Rows of a table with card data never travel.
       assert.equal(kind, { open: 'opened', close: 'closed', derived: 'failed' }[call.kind as string] ?? call.kind);
     });
@@ -62,7 +70,8 @@ test('a call about a key of another shape, an unknown table or a closed snapshot
   const path = join(temporaryFolder(context), 'a.db');
   writeFile(path, group, sampleLog(group, 10), ledgerFold);
   const reader = SnapshotReader.open(path);
-  const kindOf = (call: CompareCall): string => answerCompareCall(reader, tablesOf(group), call).kind;
+  const desk = deskOf(reader, tablesOf(group));
+  const kindOf = (call: CompareCall): string => desk.answer(call).kind;
   assert.equal(kindOf({ kind: 'rows', ...address, table: 'log', after: ['i1', 'i2'], through: null }), 'failed');
   assert.equal(kindOf({ kind: 'rows', ...address, table: 'meta', after: null, through: null }), 'failed');
   assert.equal(kindOf({ kind: 'close', ...address }), 'closed');

@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 import { describeError } from '../base/errors.ts';
 import { compareKeys, digestBytes, isEncodedValue, type EncodedKey } from '../store/canonical.ts';
-import type { SnapshotReader, TableSpecification } from '../store/snapshot-reader.ts';
+import { isDamage, type SnapshotReader, type TableSpecification } from '../store/snapshot-reader.ts';
 import { formatOf, isConfigurationTable } from './tables.ts';
 
 const value = z.string().refine(isEncodedValue, 'not an encoded value');
@@ -20,9 +20,19 @@ const digests = z.base64().transform((text, context) => {
 });
 
 /** Most blocks, rows and keys that one call asks for: keeps a call below some 50 ms and a reply below 256 kB or so. */
-export const limits = { blocks: 32, blockRows: 4_096, rows: 1_024, keys: 16, chainEntries: 8_192 } as const;
+export const limits = {
+  blocks: 32,
+  blockRows: 4_096,
+  /** Of all blocks of one answer. */
+  digestedRows: 32_768,
+  rows: 1_024,
+  keys: 16,
+  chainEntries: 8_192,
+  recomputedEntries: 1_000,
+} as const;
 
-const compared = { compare: name, group: name };
+/** `copy`: of the fold as it was recomputed from the log, instead of the one in the file. */
+const compared = { compare: name, group: name, copy: z.literal('recomputed').optional() };
 const ofTable = { ...compared, table: name, after: key.nullable() };
 
 const requestSchema = z.discriminatedUnion('kind', [
@@ -49,6 +59,8 @@ const requestSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('chain'), ...compared, after: count, through: count.optional() }),
   z.strictObject({ kind: z.literal('position'), ...compared, index: count }),
   z.strictObject({ kind: z.literal('derived'), ...ofTable }),
+  z.strictObject({ kind: z.literal('integrity'), ...compared }),
+  z.strictObject({ kind: z.literal('recompute'), ...compared }),
   z.strictObject({ kind: z.literal('close'), ...compared }),
 ]);
 
@@ -64,8 +76,17 @@ export function parseCompareCall(content: unknown): CompareCall | undefined {
 /**
  * unreachable: no answer in time. mark-not-reached, snapshot-not-opened: the node applied the mark too late, or went on
  * before its snapshot was open. snapshot-closed: it was cut off (the write-ahead log grew too long, the node restarted).
+ * damaged: SQLite cannot make sense of the file. not-recomputed: the log does not say how the fold came about.
  */
-export type FailureReason = 'mark-not-reached' | 'snapshot-not-opened' | 'snapshot-closed' | 'error';
+const failureReasons = [
+  'mark-not-reached',
+  'snapshot-not-opened',
+  'snapshot-closed',
+  'damaged',
+  'not-recomputed',
+  'error',
+] as const;
+export type FailureReason = (typeof failureReasons)[number];
 
 const replySchemas = {
   open: z.strictObject({
@@ -115,12 +136,18 @@ const replySchemas = {
     rows: z.array(z.strictObject({ key, values: z.array(value).max(64) })).max(limits.rows),
     done: z.boolean(),
   }),
+  integrity: z.strictObject({
+    kind: z.literal('integrity'),
+    /** null: it is still being looked at. */
+    faults: z.array(z.string().max(500)).max(100).nullable(),
+  }),
+  recompute: z.strictObject({ kind: z.literal('recomputed'), through: count, done: z.boolean() }),
   close: z.strictObject({ kind: z.literal('closed') }),
 } as const satisfies Record<CompareCallKind, z.ZodType>;
 
 const failedSchema = z.strictObject({
   kind: z.literal('failed'),
-  reason: z.enum(['mark-not-reached', 'snapshot-not-opened', 'snapshot-closed', 'error']),
+  reason: z.enum(failureReasons),
   message: z.string().max(2_000),
 });
 
@@ -195,8 +222,14 @@ const maximumReplyBytes = 200_000;
  *   position an index                               →    the hash of the entry there, or of a trimmed log's base;
  *                                                        null when there is none
  *   derived  table of config, after a key           →    rows in clear with their derived columns: no card data there
+ *   integrity                                       →    what SQLite finds wrong in the file's pages and indexes, or
+ *                                                        null as long as it looks: asked again until then
+ *   recompute                                       →    how far a fold of its own has been made from the log's entries;
+ *                                                        asked again until done: then `copy` in the calls above asks
+ *                                                        for that fold's rows, as of another side
  *   close                                           →    closed; the snapshot is given up
  *
+ * `integrity`, `recompute` and `close` are answered by who keeps the snapshot (`CompareDesk`), all others from it.
  * Any call may be answered `failed` with a reason. Calls of one compare and group come one at a time per side, each is
  * bounded (`limits`) and none changes anything, so that a lost one may be sent again. `columns` may answer fewer rows
  * than keys were asked for, but one at least: the coordinator asks again for the rest.
@@ -207,7 +240,7 @@ const maximumReplyBytes = 200_000;
 export function answerCompareCall(
   snapshot: SnapshotReader,
   tables: readonly TableSpecification[],
-  call: CompareCall,
+  call: Exclude<CompareCall, { kind: 'integrity' | 'recompute' | 'close' }>,
 ): CompareReply {
   try {
     switch (call.kind) {
@@ -226,7 +259,8 @@ export function answerCompareCall(
           format: formatOf(tables),
         };
       case 'blocks': {
-        const { blocks, done } = snapshot.blocks(tableOf(tables, call.table), call, call.size, limits.blocks);
+        const most = Math.min(limits.blocks, Math.max(1, Math.floor(limits.digestedRows / call.size)));
+        const { blocks, done } = snapshot.blocks(tableOf(tables, call.table), call, call.size, most);
         return {
           kind: 'blocks',
           ends: blocks.map(({ end }) => end),
@@ -267,12 +301,9 @@ export function answerCompareCall(
         const rows = new ReplyBudget().take(found.rows, (row) => ({ key: row.key, values: [...row.values] }));
         return { kind: 'derived', rows, done: found.done && rows.length === found.rows.length };
       }
-      case 'close':
-        snapshot.close();
-        return { kind: 'closed' };
     }
   } catch (error) {
-    return failed('error', describeError(error));
+    return failed(isDamage(error) ? 'damaged' : 'error', describeError(error));
   }
 }
 

@@ -6,6 +6,7 @@ export type InconclusiveReason =
   | 'mark-not-reached'
   | 'snapshot-not-opened'
   | 'snapshot-closed'
+  | 'damaged'
   | 'error'
   | 'garbage'
   | 'format-differs'
@@ -90,12 +91,18 @@ export interface TableResult {
   readonly nodesThatDiffer: readonly string[];
 }
 
+/** A fold made anew from the log's entries up to the mark at one node, or why none could be: then copies alone were judged. */
+export type Recomputation =
+  { readonly node: string; readonly entries: number } | { readonly node: undefined; readonly message: string };
+
 export interface GroupResult {
   readonly group: string;
   /** The index at which the copies were compared (R14). */
   readonly markIndex: number;
   readonly tables: readonly TableResult[];
   readonly outcomes: readonly Outcome[];
+  /** What the folds were held against besides each other; undefined when nobody asked for it. */
+  readonly recomputation?: Recomputation;
   /** Bytes of all answers as JSON. */
   readonly replyBytes: number;
 }

@@ -5,11 +5,13 @@ import type { TestContext } from 'node:test';
 import { groupId, nodeId, type GroupId } from '../base/identifiers.ts';
 import { realClock } from '../base/real.ts';
 import { noFold } from '../store/group-file.ts';
+import { integrityFaults } from '../store/integrity.ts';
 import { ledgerFold } from '../store/ledger-fold.ts';
 import { copyFile, sampleLog, writeFile } from '../store/testing.ts';
-import { SnapshotReader } from '../store/snapshot-reader.ts';
+import { SnapshotReader, type TableSpecification } from '../store/snapshot-reader.ts';
 import { compareGroup, type CompareOptions } from './compare.ts';
-import { answerCompareCall, parseCompareCall, type CompareSide } from './protocol.ts';
+import { CompareDesk } from './desk.ts';
+import { parseCompareCall, type CompareSide } from './protocol.ts';
 import { exitCodes, verdictOf } from './report.ts';
 import type { Difference, GroupResult } from './result.ts';
 import { tablesOf } from './tables.ts';
@@ -30,19 +32,30 @@ export function sideOf(
   options: { readonly group?: GroupId; readonly holds?: CompareSide['holds'] } = {},
 ): CompareSide {
   const reader = SnapshotReader.open(path);
-  context.after(() => {
-    reader.close();
+  const desk = new CompareDesk({
+    reader,
+    tables: tablesOf(options.group ?? group),
+    recomputation: options.holds === 'log' ? undefined : { fold: ledgerFold, path: `${path}.recomputed` },
+    integrityFaults: () => Promise.resolve(integrityFaults(path)),
   });
-  const tables = tablesOf(options.group ?? group);
+  context.after(() => {
+    desk.close();
+  });
   return {
     node,
     holds: options.holds ?? 'log-and-fold',
     call: (call) => {
       const received = parseCompareCall(JSON.parse(JSON.stringify(call)));
       assert.ok(received);
-      return Promise.resolve(JSON.parse(JSON.stringify(answerCompareCall(reader, tables, received))) as unknown);
+      return Promise.resolve(JSON.parse(JSON.stringify(desk.answer(received))) as unknown);
     },
   };
+}
+
+/** A side's own part over a snapshot, without a fold to be made anew. */
+export function deskOf(reader: SnapshotReader, tables: readonly TableSpecification[]): CompareDesk {
+  const integrity = (): Promise<readonly string[]> => Promise.resolve([]);
+  return new CompareDesk({ reader, tables, recomputation: undefined, integrityFaults: integrity });
 }
 
 export function compareSides(

@@ -4,23 +4,22 @@ import { hash } from 'node:crypto';
 import { maskCardData } from '../base/pan.ts';
 
 /**
- * Canonical bytes of a row, format 1. Two copies of a row are equal when these bytes are. For each column, in the
- * order of the table's specification and with nothing in between:
+ * Canonical bytes of a row, format 2. Two copies of a row are equal when these bytes are. For each column, in the order
+ * of the table's specification and with nothing in between, by the storage class of the value itself, not of its column:
  *
- *     type, octets, ':', value
+ *     number   decimal, then ','. A real always has a point, an exponent or `Inf` in it, and 17 significant digits at
+ *              most, which read back as the same number
+ *     text     length in bytes, ':', the bytes (UTF-8 as stored, valid or not)
+ *     blob     'x', length in bytes, ':', the bytes
+ *     NULL     'n'
  *
- *     type     `null`, `integer`, `real`, `text` or `blob`: the storage class of the value itself, not of its column
- *     octets   length of `value` in bytes, decimal; nothing for null
- *     value    integer: decimal. real: 17 significant digits at most, which always read back as the same number.
- *              text and blob: their bytes (UTF-8 as stored, valid or not). null: nothing
- *
- * Example: (1, 'n1', NULL, '', x'') is `integer1:1text2:n1null:text0:blob0:`. No bytes are a prefix of other bytes,
- * so a block's bytes, its rows' one after the other in key order, say where each row and column ends; neither page
- * layout nor the order of insertion is in them. A digest is the first 16 bytes of their SHA-256.
+ * Example: (1, 'n1', NULL, '', x'', 1.0) is `1,2:n1n0:x0:1.0,`. No value's bytes are a prefix of another's, so a block's
+ * bytes, its rows' one after the other in key order, say where each row and column ends; neither page layout nor the
+ * order of insertion is in them. A digest is the first 16 bytes of their SHA-256. docs/COMPARE.md has test vectors.
  * Only the file's own SQL (`canonicalSql`) makes them: a block in one query, because stepping through rows in
  * JavaScript costs several times as much.
  */
-export const canonicalFormat = 1;
+export const canonicalFormat = 2;
 
 export const digestBytes = 16;
 
@@ -39,15 +38,38 @@ export const emptyDigest = digestOf(Buffer.alloc(0)).toString('base64');
 /** Columns of one concat() call: SQLite takes 127 arguments at least. */
 const columnsPerCall = 30;
 
-/** SQL expression of a row's canonical bytes, as text. */
-export function canonicalSql(columns: readonly string[]): string {
+/** The storage class that a column is declared to have. */
+export type DeclaredClass = 'number' | 'text';
+
+/**
+ * SQL expression of a row's canonical bytes, as text. With the declared classes of the columns it is faster, and makes
+ * the same bytes whatever the values really are: it looks first. Comparing says a value's class without a call: in
+ * SQLite's order numbers come before all text, text before all blobs, and NULL compares with nothing.
+ */
+export function canonicalSql(columns: readonly string[], declared?: readonly DeclaredClass[]): string {
+  const names = columns.map(identifierSql);
+  const any = concatSql(
+    names.map((name) => [
+      `CASE WHEN ${name} < '' THEN concat(${name}, ',') WHEN ${name} < x'' THEN concat(octet_length(${name}), ':', ${name})` +
+        ` WHEN ${name} IS NULL THEN 'n' ELSE concat('x', octet_length(${name}), ':', ${name}) END`,
+    ]),
+  );
+  if (declared === undefined) return any;
+  const isText = (at: number): boolean => declared[at] === 'text';
+  const asDeclared = names.map((name, at) => (isText(at) ? `${name} >= '' AND ${name} < x''` : `${name} < ''`));
+  const parts = names.map((name, at) => (isText(at) ? [`octet_length(${name})`, "':'", name] : [name, "','"]));
+  return `CASE WHEN ${asDeclared.join(' AND ')} THEN ${concatSql(parts)} ELSE ${any} END`;
+}
+
+function concatSql(parts: readonly (readonly string[])[]): string {
   const calls: string[] = [];
-  for (let at = 0; at < columns.length; at += columnsPerCall) {
-    const parts = columns.slice(at, at + columnsPerCall).map((column) => {
-      const name = identifierSql(column);
-      return `typeof(${name}), octet_length(${name}), ':', ${name}`;
-    });
-    calls.push(`concat(${parts.join(', ')})`);
+  for (let at = 0; at < parts.length; at += columnsPerCall) {
+    calls.push(
+      `concat(${parts
+        .slice(at, at + columnsPerCall)
+        .flat()
+        .join(', ')})`,
+    );
   }
   return calls.join(' || ');
 }

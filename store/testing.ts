@@ -149,3 +149,13 @@ export function readByHand(path: string, sql: string): unknown[] {
     database.close();
   }
 }
+
+/** A query's rows, whole. */
+export function rowsByHand(path: string, sql: string): unknown[] {
+  const database = new Database(path, { readonly: true });
+  try {
+    return database.prepare(sql).raw().all();
+  } finally {
+    database.close();
+  }
+}

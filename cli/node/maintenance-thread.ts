@@ -1,19 +1,28 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
+import { parentPort, Worker, workerData, type MessagePort } from 'node:worker_threads';
 
 import { assert, describeError } from '../../base/errors.ts';
-import { configGroup, groupId, type GroupId } from '../../base/identifiers.ts';
+import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { realClock } from '../../base/real.ts';
-import { answerCompareCall, parseCompareCall, type CompareFailed } from '../../compare/protocol.ts';
+import { CompareDesk } from '../../compare/desk.ts';
+import { failed, parseCompareCall } from '../../compare/protocol.ts';
 import { tablesOf } from '../../compare/tables.ts';
-import { configurationShape } from '../../config-db/configuration-fold.ts';
+import { configurationFold, configurationShape } from '../../config-db/configuration-fold.ts';
+import type { RewriteTopology } from '../../config-db/rewrite.ts';
 import { checkpoint } from '../../store/checkpoint.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { currentGroupFile } from '../../store/snapshot-install.ts';
-import { SnapshotReader } from '../../store/snapshot-reader.ts';
+import { isDamage, SnapshotReader } from '../../store/snapshot-reader.ts';
 import { SnapshotShelf, type Holding, type OpenReply, type ReadReply } from '../../store/snapshot-shelf.ts';
 import { groupFileName } from './thread-writer.ts';
+
+/** What the thread is started with. */
+export interface MaintenanceThreadData {
+  readonly folder: string;
+  /** Whose folds these are; undefined: a witness, which has none. */
+  readonly folds: { readonly self: NodeId; readonly topology: RewriteTopology } | undefined;
+}
 
 export interface ToMaintenanceThread {
   readonly call: number;
@@ -54,16 +63,23 @@ const openWaitMs = 25_000;
 
 const port = parentPort;
 assert(port !== null, 'maintenance runs in a thread of its own');
-const { folder } = workerData as { readonly folder: string };
+const { folder, folds } = workerData as MaintenanceThreadData;
 
 interface OpenSnapshot {
-  readonly reader: SnapshotReader;
+  readonly desk: CompareDesk;
   readonly path: string;
   usedMs: number;
 }
 
+/** Files of folds that are made anew; those of a process that was killed are of no use to anybody. */
+const recomputedPrefix = 'recomputed-';
+let recomputations = 0;
+for (const name of readdirSync(folder)) if (name.startsWith(recomputedPrefix)) rmSync(join(folder, name));
+
 /** By compare and group. */
 const snapshots = new Map<string, OpenSnapshot>();
+/** Files that could not be opened at a mark because they are damaged: what is said of them, by compare and group. */
+const damaged = new Map<string, { readonly message: string; readonly atMs: number }>();
 /** First calls of compares that wait for their mark, by compare and group. */
 const waiting = new Map<string, ((snapshot: OpenSnapshot | undefined) => void)[]>();
 
@@ -87,19 +103,47 @@ function give(name: string, snapshot: OpenSnapshot | undefined): void {
 /** Pins the state of a group's file as it is now: its writer stands at the compare's mark. */
 function openSnapshot({ compare, group, path }: { compare: string; group: GroupId; path: string }): void {
   const name = nameOf(compare, group);
-  if (snapshots.has(name)) return;
-  const snapshot = { reader: SnapshotReader.open(path), path, usedMs: realClock.monotonicMs() };
+  if (snapshots.has(name) || damaged.has(name)) return;
+  let reader: SnapshotReader;
+  try {
+    reader = SnapshotReader.open(path);
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    damaged.set(name, { message: describeError(error), atMs: realClock.monotonicMs() });
+    give(name, undefined);
+    return;
+  }
+  const fold = folds && (group === configGroup ? configurationFold(folds.self, folds.topology) : ledgerFold);
+  const desk = new CompareDesk({
+    reader,
+    tables: tablesOf(group),
+    recomputation: fold && { fold, path: join(folder, `${recomputedPrefix}${++recomputations}.tmp`) },
+    integrityFaults: () => integrityFaultsOf(path),
+  });
+  const snapshot = { desk, path, usedMs: realClock.monotonicMs() };
   snapshots.set(name, snapshot);
   give(name, snapshot);
 }
 
+function integrityFaultsOf(path: string): Promise<readonly string[]> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./integrity-thread.ts', import.meta.url), { workerData: path });
+    worker.on('message', resolve);
+    worker.on('error', reject);
+    worker.on('exit', () => {
+      reject(new Error('the thread that looks at the pages ended'));
+    });
+  });
+}
+
 function closeSnapshot(name: string): void {
-  snapshots.get(name)?.reader.close();
+  snapshots.get(name)?.desk.close();
   snapshots.delete(name);
 }
 
 function closeUnwanted(): void {
   const nowMs = realClock.monotonicMs();
+  for (const [name, { atMs }] of damaged) if (nowMs - atMs > idleMs) damaged.delete(name);
   for (const [name, { path, usedMs }] of snapshots) {
     if (nowMs - usedMs > idleMs || sizeOf(`${path}-wal`) > pinnedBytes) closeSnapshot(name);
   }
@@ -122,14 +166,17 @@ async function compare(parameters: unknown): Promise<unknown> {
   const call = parseCompareCall(parameters);
   if (call === undefined) return failed('error', 'not a call of the compare protocol');
   const name = nameOf(call.compare, call.group);
-  const snapshot = snapshots.get(name) ?? (call.kind === 'open' ? await awaitSnapshot(name) : undefined);
+  const snapshot =
+    snapshots.get(name) ?? (call.kind === 'open' && !damaged.has(name) ? await awaitSnapshot(name) : undefined);
   if (snapshot === undefined) {
+    const damage = damaged.get(name);
+    if (damage !== undefined) return failed('damaged', damage.message);
     return call.kind === 'open'
       ? failed('mark-not-reached', `the mark was not applied within ${openWaitMs} ms`)
       : failed('snapshot-closed', 'the snapshot is not open any more');
   }
   snapshot.usedMs = realClock.monotonicMs();
-  const reply = answerCompareCall(snapshot.reader, tablesOf(groupId(call.group)), call);
+  const reply = snapshot.desk.answer(call);
   if (call.kind === 'close') closeSnapshot(name);
   return reply;
 }
@@ -146,10 +193,6 @@ function awaitSnapshot(name: string): Promise<OpenSnapshot | undefined> {
     });
     waiting.set(name, resolvers);
   });
-}
-
-function failed(reason: CompareFailed['reason'], message: string): CompareFailed {
-  return { kind: 'failed', reason, message };
 }
 
 type Reply = FromMaintenanceThread extends infer Each ? (Each extends unknown ? Omit<Each, 'call'> : never) : never;

@@ -2,7 +2,7 @@ import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 
 import type { GroupId } from '../../base/identifiers.ts';
 import type { Holding, OpenReply, ReadReply, SnapshotReading } from '../../store/snapshot-shelf.ts';
-import type { FromMaintenanceThread, ToMaintenanceThread } from './maintenance-thread.ts';
+import type { FromMaintenanceThread, MaintenanceThreadData, ToMaintenanceThread } from './maintenance-thread.ts';
 
 type Request = ToMaintenanceThread['request'];
 
@@ -39,14 +39,14 @@ export class Maintenance {
   #checkpointing = false;
 
   constructor(options: {
-    readonly folder: string;
+    readonly data: MaintenanceThreadData;
     readonly onDeath: (error: Error) => void;
     /** A write-ahead log could not be moved into its file: it grows until it can. */
     readonly onCheckpointFailed?: (reason: string) => void;
   }) {
     this.#onCheckpointFailed = options.onCheckpointFailed ?? ((): void => undefined);
     this.#worker = new Worker(new URL('./maintenance-thread.ts', import.meta.url), {
-      workerData: { folder: options.folder },
+      workerData: options.data,
     });
     this.#calls = new MaintenanceCalls(this.#worker);
     this.#worker.on('message', (reply: FromMaintenanceThread) => {

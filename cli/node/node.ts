@@ -129,8 +129,12 @@ export class QuadrantNode {
         },
       });
       const started: { node: QuadrantNode | undefined } = { node: undefined };
+      const isWitness = options.topology.witness?.id === options.id;
       maintenance = new Maintenance({
-        folder,
+        data: {
+          folder,
+          folds: isWitness ? undefined : { self: options.id, topology: { nodes: options.topology.nodes } },
+        },
         onDeath: options.onFatal,
         onCheckpointFailed: (reason) => {
           started.node?.onCheckpointFailed(reason);

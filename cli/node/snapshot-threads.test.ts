@@ -81,7 +81,7 @@ function startWriter(context: TestContext, self: NodeId): Writing {
 function startReading(context: TestContext, of: GroupId, entries: readonly LogEntry[], fold: Fold): SnapshotPort {
   const folder = temporaryFolder(context);
   writeFile(join(folder, groupFileName(of)), of, entries, fold);
-  const maintenance = new Maintenance({ folder, onDeath: fatal });
+  const maintenance = new Maintenance({ data: { folder, folds: undefined }, onDeath: fatal });
   const reading = new SnapshotPort(maintenance.connect());
   context.after(async () => {
     reading.disconnect();

@@ -27,7 +27,15 @@ else answer(String(workerData));
 function answer(path: string): void {
   const reader = SnapshotReader.open(path);
   parentPort?.on('message', (text: string) => {
-    parentPort?.postMessage(JSON.stringify(answerCompareCall(reader, tables, JSON.parse(text) as CompareCall)));
+    parentPort?.postMessage(
+      JSON.stringify(
+        answerCompareCall(
+          reader,
+          tables,
+          JSON.parse(text) as Exclude<CompareCall, { kind: 'integrity' | 'recompute' | 'close' }>,
+        ),
+      ),
+    );
   });
 }
 
