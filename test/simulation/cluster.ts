@@ -258,7 +258,8 @@ export class Cluster {
           currency: '978',
           limit: limit.toString(),
         })),
-        changed: [],
+        origin: 'n1',
+        changes: [],
       };
       owner.append(entry);
     });

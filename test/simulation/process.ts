@@ -605,10 +605,10 @@ export class SwitchProcess implements AcquirerPort {
       forwarder,
       store: this.#edgeStore(store),
       salvage,
+      cardKeys,
+      ledgerOf: (group) => groups.hosted.get(group)?.ledger,
       standIn: {
-        cardKeys,
         random,
-        ledgerOf: (group) => groups.hosted.get(group)?.ledger,
         afterMs: 2 * topology.timings.electionTimeoutMs,
         maximumCount: topology.limits.standInCount,
         maximumMinor: BigInt(topology.limits.standInMinor),
