@@ -60,7 +60,10 @@ class FieldReader {
     if (pan !== undefined)
       return this.#held(pan.hasValidCheckDigit() ? pan : undefined, `${column}: wrong check digit`);
     const isNumber = /^[0-9]*$/.test(digits);
-    return this.#held(pan, `${column}: ${isNumber ? `${digits.length} digits, expected 13 to 19` : 'not digits only'}`);
+    return this.#held<Pan>(
+      undefined,
+      `${column}: ${isNumber ? `${digits.length} digits, expected 13 to 19` : 'not digits only'}`,
+    );
   }
 
   expiry(text: string): string | undefined {
