@@ -113,6 +113,7 @@ describe('a change', () => {
       refusalOf(bench, set({ limit: '8' })),
       'CARD_CHANGED: the change replaces version 1, and the card is at version 2: set, 2026-03-01T12:00:00.000Z by ann at n3',
     );
+    assert.throws(() => planRequests(bench.ledger, [remove()], context), { code: 'CARD_CHANGED' });
     enter(bench, set({ limit: '8', replaces: 2 }));
     assert.deepEqual([bench.card().limit, bench.card().version], [8n, 3]);
   });
@@ -141,6 +142,7 @@ describe('a change', () => {
       refusalOf(bench, { kind: 'add', card: cardImport() }),
       /^CARD_CHANGE_REFUSED: the card is on file already/,
     );
+    assert.throws(() => planRequests(bench.ledger, [lift('x')], context), { code: 'CARD_CHANGE_REFUSED' });
     enter(bench, { kind: 'add', card: cardImport({ pan: otherPan }) });
     assert.equal(bench.card(otherPan).version, 1);
   });

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { NodeId } from '../../base/identifiers.ts';
 import { readCardFile, type CardFileCard } from '../../config-db/card-file.ts';
 import { exitCode, operatorName, reachableNode, type CommandContext } from '../context.ts';
-import { maximumCardsPerCall } from '../node/operations.ts';
+import { maximumCardsPerCall } from '../node/card-calls.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { readFile } from './reading.ts';

@@ -7,7 +7,7 @@ import { cardStatuses, isCardStatus, type CardStatus } from '../../store/card-st
 import { UsageError } from '../acquirer/usage.ts';
 import { exitCode, formatTable, operatorName, reachableNode, type CommandContext } from '../context.ts';
 import type { CardView } from '../node/cards-desk.ts';
-import { maximumChangesPerCall, type RestrictionReply } from '../node/operations.ts';
+import { maximumChangesPerCall, type RestrictionReply } from '../node/card-calls.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { confirm, readCardNumber, readCardNumbers } from './asking.ts';

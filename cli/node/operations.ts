@@ -3,14 +3,12 @@ import { z } from 'zod';
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
 import { delay, waitFor } from '../../base/clock.ts';
-import { describeError, SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
+import { SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
 import { configGroup, groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
-import { maximumAmount } from '../../base/money.ts';
-import { Pan } from '../../base/pan.ts';
+import type { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import { voters, type Topology } from '../../base/topology.ts';
-import { cardStatuses } from '../../store/card-status.ts';
 import { currentRuleSetRow } from '../../config-db/configuration.ts';
 import { readConfiguration, readDerivedRows } from '../../config-db/configuration-fold.ts';
 import { explain, type Explanation } from '../../config-db/explain.ts';
@@ -25,23 +23,14 @@ import {
   voidedByKey,
   type StandInApproval,
 } from '../../store/ledger-reports.ts';
-import type { CardInput, CardInputResult, CardRequest } from '../../switch/card-changes.ts';
-import type { Edge } from '../../switch/edge.ts';
-import {
-  enterRequests,
-  importCards,
-  sealCard,
-  sealNumber,
-  viewCard,
-  type CardView,
-  type DeskTools,
-} from './cards-desk.ts';
+import { by, pan, parse } from './call-parameters.ts';
+import { CardCalls, cardPeerMethods, type CardCallsOptions } from './card-calls.ts';
 import { ConfigurationDesk } from './configuration-desk.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
-export interface OperationsOptions {
+export interface OperationsOptions extends CardCallsOptions {
   readonly self: NodeId;
   readonly topology: Topology;
   readonly clock: Clock;
@@ -52,99 +41,14 @@ export interface OperationsOptions {
   readonly cardKeys: CardKeys;
   /** Approvals that this node gave by itself and no log has yet. */
   readonly pendingStandIns: () => readonly StandIn[];
-  /** Restricts a card at this node at once (R11). */
-  readonly restrict: Edge['restrict'];
   readonly callPeer: (to: NodeId, request: CallRequest, timeoutMs: number) => Promise<CallReply>;
 }
-
-/** Cards in one call of an import: what the CLI sends at a time. */
-export const maximumCardsPerCall = 500;
-/** Changes of cards in one call, which is all of them or nothing. */
-export const maximumChangesPerCall = 200;
-
-const by = z.string().min(1).max(100);
-const cardStatus = z.enum(cardStatuses as [(typeof cardStatuses)[number]]);
-const limit = z.string().regex(/^[0-9]{1,12}$/);
-const pan = z.string().transform((text, context) => {
-  const parsed = Pan.parse(text);
-  if (parsed !== undefined) return parsed;
-  context.addIssue('expected a card number of 13 to 19 digits');
-  return z.NEVER;
-});
-const card = z.strictObject({
-  pan,
-  expiry: z.string().regex(/^[0-9]{4}$/),
-  status: cardStatus,
-  currency: z.string(),
-  limit,
-});
-const cardInput = z.strictObject({
-  panHash: z.string().regex(/^[0-9a-f]{64}$/),
-  panKeyVersion: z.int(),
-  panCipher: z.string().max(200),
-  expiry: z.string(),
-  status: cardStatus,
-  currency: z.string(),
-  limit,
-});
-
-const expiry = z.string().regex(/^[0-9]{2}(?:0[1-9]|1[0-2])$/);
-const replaces = z.int().min(1);
-const restrictions = z.array(z.string().max(60)).min(1).max(50);
-const panHash = z.string().regex(/^[0-9a-f]{64}$/);
-const cardSetting = { replaces, expiry: expiry.optional(), limit: limit.optional(), status: cardStatus.optional() };
-/** What operators ask, by card number. */
-const cardChange = z.discriminatedUnion('kind', [
-  card.extend({ kind: z.literal('add'), expiry }),
-  z.strictObject({ kind: z.literal('set'), pan, ...cardSetting }),
-  z.strictObject({ kind: z.literal('replace'), pan, replaces, newPan: pan, expiry, status: cardStatus }),
-  z.strictObject({ kind: z.literal('delete'), pan, replaces }),
-  z.strictObject({ kind: z.literal('lift'), pan, restrictions }),
-]);
-/** The same as it comes to the owner. */
-const cardRequest = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('add'), card: cardInput }),
-  z.strictObject({ kind: z.literal('set'), panHash, ...cardSetting }),
-  z.strictObject({
-    kind: z.literal('replace'),
-    panHash,
-    replaces,
-    by: cardInput.pick({ panHash: true, panKeyVersion: true, panCipher: true }),
-    expiry,
-    status: cardStatus,
-  }),
-  z.strictObject({ kind: z.literal('delete'), panHash, replaces }),
-  z.strictObject({ kind: z.literal('lift'), panHash, restrictions }),
-]);
 
 const schemas = {
   'configuration.list': z.strictObject({ from: z.int().min(0) }),
   'configuration.explain': z.strictObject({ pan }),
   'configuration.enter': z.strictObject({ by, changes: z.array(z.string().max(200_000)).max(10_000) }),
   'configuration.lead': z.strictObject({ by, origin: z.string(), changes: z.array(z.string()) }),
-  'cards.import': z.strictObject({ by, cards: z.array(card).max(maximumCardsPerCall) }),
-  'cards.enter': z.strictObject({
-    by,
-    origin: z.string(),
-    group: z.string(),
-    cards: z.array(cardInput).max(maximumCardsPerCall),
-  }),
-  'cards.change': z.strictObject({
-    by,
-    check: z.boolean(),
-    changes: z.array(cardChange).min(1).max(maximumChangesPerCall),
-  }),
-  'cards.lead': z.strictObject({
-    by,
-    origin: z.string(),
-    group: z.string(),
-    check: z.boolean(),
-    requests: z.array(cardRequest).min(1).max(maximumChangesPerCall),
-    places: z.array(z.int()).optional(),
-  }),
-  'cards.restrict': z.strictObject({ by, pan, status: z.enum(['blocked', 'lost', 'stolen']) }),
-  'cards.get': z.strictObject({ pan }),
-  'cards.read': z.strictObject({ group: z.string(), panHash }),
   'compare.mark': z.strictObject({ group: z.string(), compare: z.string().max(100) }),
   'node.drain': z.strictObject({ on: z.boolean() }),
   'node.failback': z.strictObject({ groups: z.array(z.string()).max(1000) }),
@@ -157,13 +61,7 @@ const schemas = {
 } as const;
 
 /** Calls that only nodes make to each other; the rest are operators'. */
-const peerMethods: ReadonlySet<string> = new Set([
-  'configuration.lead',
-  'cards.enter',
-  'cards.lead',
-  'cards.read',
-  'compare.mark',
-]);
+const peerMethods: ReadonlySet<string> = new Set(['configuration.lead', ...cardPeerMethods, 'compare.mark']);
 
 /** One row of configuration as this node holds it, derived columns included. */
 export interface ListedRow {
@@ -206,16 +104,6 @@ export interface LedgerVoided {
   readonly reason: string;
 }
 
-/** A restriction that works at `node`; entered: the card's log has it, so that it works everywhere. */
-export interface RestrictionReply {
-  readonly restriction: string;
-  readonly node: string;
-  readonly isEntered: boolean;
-}
-
-/** How long a restriction's caller waits to hear that it has been entered. */
-const deliveryMs = 1_500;
-
 /** Approvals in stand-in of one group in one report, the newest: what fits an answer. */
 const maximumStandIns = 500;
 const ownerTimeoutMs = 5000;
@@ -229,10 +117,17 @@ const retryMs = 100;
 export class Operations {
   readonly #options: OperationsOptions;
   readonly #desk: ConfigurationDesk;
+  readonly #cards: CardCalls;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
     this.#desk = new ConfigurationDesk(options);
+    this.#cards = new CardCalls(options, {
+      atOwner: (group, method, asked) => this.#atOwner(group, method, asked),
+      owner: (group) => this.#owner(group),
+      hosted: (group) => this.#hosted(group),
+      configuration: () => this.#configuration(),
+    });
   }
 
   async serve(caller: 'operator' | 'peer', request: CallRequest): Promise<CallReply> {
@@ -247,80 +142,47 @@ export class Operations {
   }
 
   async #dispatch(request: CallRequest): Promise<unknown> {
+    if (request.method.startsWith('cards.')) return this.#cards.serve(request);
     switch (request.method) {
       case 'configuration.list':
-        return this.#list(parse('configuration.list', request).from);
+        return this.#list(parse(schemas['configuration.list'], request).from);
       case 'configuration.explain':
-        return this.#explain(parse('configuration.explain', request).pan);
+        return this.#explain(parse(schemas['configuration.explain'], request).pan);
       case 'configuration.enter': {
-        const parameters = parse('configuration.enter', request);
+        const parameters = parse(schemas['configuration.enter'], request);
         const origin = this.#options.self;
         return this.#atOwner(configGroup, 'configuration.lead', { ...parameters, origin });
       }
       case 'configuration.lead': {
-        const { changes, by: who, origin } = parse('configuration.lead', request);
+        const { changes, by: who, origin } = parse(schemas['configuration.lead'], request);
         return this.#desk.enter(changes.map(decodeConfigurationChange), who, origin);
       }
-      case 'cards.import':
-        return this.#import(parse('cards.import', request));
-      case 'cards.enter': {
-        const { group, cards, by: who, origin } = parse('cards.enter', request);
-        const results = await importCards(this.#owner(group), cards, { by: who, origin }, this.#tools);
-        const changed = results.filter((result) => result === 'added' || result === 'changed').length;
-        if (changed > 0) this.#logCards(group, who, changed);
-        return results;
-      }
-      case 'cards.change':
-        return this.#change(parse('cards.change', request));
-      case 'cards.lead': {
-        const { group, by: who, origin, ...asked } = parse('cards.lead', request);
-        const changed = await enterRequests(this.#owner(group), asked, { by: who, origin }, this.#tools);
-        if (changed > 0 && !asked.check) this.#logCards(group, who, changed);
-        return changed;
-      }
-      case 'cards.restrict':
-        return this.#restrict(parse('cards.restrict', request));
-      case 'cards.get':
-        return this.#getCard(parse('cards.get', request).pan);
-      case 'cards.read': {
-        const { group, panHash: number } = parse('cards.read', request);
-        const { ledger, owner } = this.#hosted(group);
-        if (ledger === undefined || owner?.ready !== true) {
-          throw new SwitchError('OWNER_UNREACHABLE', `this node does not own group ${group}`);
-        }
-        return viewCard(ledger, group, number);
-      }
       case 'compare.mark': {
-        const parameters = parse('compare.mark', request);
+        const parameters = parse(schemas['compare.mark'], request);
         return this.#mark(parameters.group, parameters.compare);
       }
       case 'node.drain': {
-        const { on } = parse('node.drain', request);
+        const { on } = parse(schemas['node.drain'], request);
         return { draining: on, leads: await this.#options.consensus.drain(on) };
       }
       case 'node.failback':
-        return this.#options.consensus.failback(parse('node.failback', request).groups.map(groupId));
+        return this.#options.consensus.failback(parse(schemas['node.failback'], request).groups.map(groupId));
       case 'node.rebuild':
-        return this.#rebuild(parse('node.rebuild', request));
+        return this.#rebuild(parse(schemas['node.rebuild'], request));
       case 'node.recover':
-        return this.#recover(parse('node.recover', request));
+        return this.#recover(parse(schemas['node.recover'], request));
       case 'standin.report':
-        parse('standin.report', request);
+        parse(schemas['standin.report'], request);
         return { approvals: this.#standIns() };
       case 'ledger.cards':
-        return parse('ledger.cards', request).pans.map((each) => this.#ledgerCard(each));
+        return parse(schemas['ledger.cards'], request).pans.map((each) => this.#ledgerCard(each));
       case 'ledger.voided':
-        return this.#ledgerVoided(parse('ledger.voided', request).keys);
+        return this.#ledgerVoided(parse(schemas['ledger.voided'], request).keys);
       case 'ledger.transactions':
-        return parse('ledger.transactions', request).keys.flatMap((key) => this.#ledgerTransactions(key));
+        return parse(schemas['ledger.transactions'], request).keys.flatMap((key) => this.#ledgerTransactions(key));
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
-  }
-
-  /** Whoever changed them, never which: a card's own history is in the group's log. */
-  #logCards(group: string, who: string, cards: number): void {
-    this.#options.log.info({ event: 'cards-entered', group, by: who, cards }, 'cards were added or changed');
   }
 
   #list(from: number): ListedPage {
@@ -363,160 +225,6 @@ export class Operations {
     const hosted = groups.hosted.get(range.group_id);
     const { leader: owner, term } = hosted ?? {};
     return explain({ node: self, card: number.masked(), range, map, nodes, owner, term });
-  }
-
-  async #import({
-    by: who,
-    cards,
-  }: z.infer<(typeof schemas)['cards.import']>): Promise<
-    readonly { readonly result: CardInputResult | 'failed'; readonly reason?: string }[]
-  > {
-    const { cardKeys, random, self } = this.#options;
-    const configuration = this.#configuration();
-    const byGroup = new Map<GroupId, { readonly position: number; readonly input: CardInput }[]>();
-    const results = new Map<number, { result: CardInputResult | 'failed'; reason?: string }>();
-    cards.forEach((each, position) => {
-      const range = configuration.rangeOf(each.pan);
-      if (range.prefix === '') {
-        results.set(position, { result: 'failed', reason: 'no range has a prefix of this card number' });
-        return;
-      }
-      if (BigInt(each.limit) > maximumAmount) {
-        results.set(position, { result: 'failed', reason: 'the limit is too large' });
-        return;
-      }
-      const input = sealCard({ ...each, limitMinor: BigInt(each.limit) }, cardKeys, random);
-      const ofGroup = byGroup.get(range.group_id) ?? [];
-      ofGroup.push({ position, input });
-      byGroup.set(range.group_id, ofGroup);
-    });
-    await Promise.all(
-      [...byGroup].map(async ([group, inputs]) => {
-        const parameters = { by: who, origin: self, group, cards: inputs.map(({ input }) => input) };
-        try {
-          const entered = (await this.#atOwner(group, 'cards.enter', parameters)) as readonly CardInputResult[];
-          inputs.forEach(({ position }, at) => {
-            results.set(position, { result: entered[at] ?? 'failed' });
-          });
-        } catch (error) {
-          // The other owners' cards of the batch are entered all the same; these lines say why they are not.
-          const reason = `not entered: ${describeError(error)}`;
-          for (const { position } of inputs) results.set(position, { result: 'failed', reason });
-        }
-      }),
-    );
-    return cards.map((_card, position) => results.get(position) ?? { result: 'failed', reason: 'no result' });
-  }
-
-  /**
-   * Changes of cards, as one entry for each group that they are of. With several groups every owner checks its part before
-   * any of them enters; what an owner that is lost between the two has left out, the error says.
-   */
-  async #change({ by: who, check, changes }: z.infer<(typeof schemas)['cards.change']>): Promise<unknown> {
-    const { self } = this.#options;
-    const byGroup = new Map<GroupId, { place: number; request: CardRequest }[]>();
-    changes.forEach((change, place) => {
-      const { group, request } = this.#sealedChange(change);
-      byGroup.set(group, [...(byGroup.get(group) ?? []), { place: place + 1, request }]);
-    });
-    const enter = async (group: GroupId, checks: boolean): Promise<number> => {
-      const parts = byGroup.get(group) ?? [];
-      const places = changes.length === 1 ? undefined : parts.map(({ place }) => place);
-      const requests = parts.map(({ request }) => request);
-      return (await this.#atOwner(group, 'cards.lead', {
-        ...{ by: who, origin: self, group, check: checks, requests },
-        ...(places === undefined ? {} : { places }),
-      })) as number;
-    };
-    const groups = [...byGroup.keys()];
-    if (check || groups.length > 1) for (const group of groups) await enter(group, true);
-    if (check) return { changed: 0, checked: changes.length };
-    let changed = 0;
-    for (const [at, group] of groups.entries()) {
-      try {
-        changed += await enter(group, false);
-      } catch (error) {
-        if (at === 0 || !(error instanceof SwitchError)) throw error;
-        const entered = groups.slice(0, at).join(', ');
-        throw new SwitchError(error.code, `${error.message}; the changes of group ${entered} have been entered`);
-      }
-    }
-    return { changed, checked: changes.length };
-  }
-
-  #sealedChange(change: z.infer<typeof cardChange>): { readonly group: GroupId; readonly request: CardRequest } {
-    const { cardKeys, random } = this.#options;
-    const range = this.#configuration().rangeOf(change.pan);
-    if (range.prefix === '') {
-      throw new SwitchError('CARD_CHANGE_REFUSED', 'no range has a prefix of this card number');
-    }
-    const group = range.group_id;
-    const hash = cardKeys.hash(change.pan);
-    if (change.kind === 'add') {
-      const { kind, limit: to, ...given } = change;
-      return { group, request: { kind, card: sealCard({ ...given, limitMinor: BigInt(to) }, cardKeys, random) } };
-    }
-    if (change.kind !== 'replace') {
-      const { pan: _number, ...rest } = change;
-      return { group, request: { ...rest, panHash: hash } };
-    }
-    const { newPan, pan: _old, ...rest } = change;
-    // A card's numbers stay together: its range may move to another group.
-    if (this.#configuration().rangeOf(newPan).prefix !== range.prefix) {
-      throw new SwitchError('CARD_CHANGE_REFUSED', 'the new number is of another range than the old one');
-    }
-    return { group, request: { ...rest, panHash: hash, by: sealNumber(newPan, cardKeys, random) } };
-  }
-
-  /** Resolves when this node keeps the restriction; waits a little to say whether the card's log has it, too. */
-  #restrict({ pan: number, status, by: who }: z.infer<(typeof schemas)['cards.restrict']>): Promise<RestrictionReply> {
-    const { restrict, self, clock, log } = this.#options;
-    return new Promise((resolve, reject) => {
-      const id = restrict(
-        { pan: number, status, by: who },
-        (failure) => {
-          if (failure !== undefined) {
-            reject(failure);
-            return;
-          }
-          log.info(
-            { event: 'card-restricted', restriction: id, status, by: who },
-            'a card is restricted here from now on',
-          );
-          clock.after(deliveryMs, () => {
-            resolve({ restriction: id ?? '', node: self, isEntered: false });
-          });
-        },
-        (outcome) => {
-          if (outcome === 'card-unknown') reject(new SwitchError('CARD_UNKNOWN', 'no such card is on file'));
-          else resolve({ restriction: id ?? '', node: self, isEntered: true });
-        },
-      );
-      if (id === undefined) {
-        reject(new SwitchError('CARD_CHANGE_REFUSED', 'no range has a prefix of this card number'));
-      }
-    });
-  }
-
-  /** As the card's owner has it; as this node's copy has it while there is no owner. */
-  async #getCard(number: Pan): Promise<CardView & { readonly isFromOwner: boolean }> {
-    const { cardKeys, groups } = this.#options;
-    const { group_id: group } = this.#configuration().rangeOf(number);
-    const hash = cardKeys.hash(number);
-    try {
-      return {
-        ...((await this.#atOwner(group, 'cards.read', { group, panHash: hash })) as CardView),
-        isFromOwner: true,
-      };
-    } catch (error) {
-      const ledger = groups.hosted.get(group)?.ledger;
-      if (!(error instanceof SwitchError && error.retryable) || ledger === undefined) throw error;
-      return { ...viewCard(ledger, group, hash), isFromOwner: false };
-    }
-  }
-
-  get #tools(): DeskTools {
-    return this.#options;
   }
 
   /** Has the group's leader carry out a call that may be repeated; tries for a while when it is not there. */
@@ -650,16 +358,6 @@ export class Operations {
     }
     return configuration;
   }
-}
-
-function parse<Method extends keyof typeof schemas>(
-  method: Method,
-  request: CallRequest,
-): z.infer<(typeof schemas)[Method]> {
-  const result = schemas[method].safeParse(request.parameters);
-  if (result.success) return result.data as z.infer<(typeof schemas)[Method]>;
-  const [issue] = result.error.issues;
-  throw new SwitchError('CALL_INVALID', `${method}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
 }
 
 function plain(value: SqlValue): string | number | null {

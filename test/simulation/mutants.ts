@@ -229,6 +229,40 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: 'a restriction is acknowledged before it is on disk',
+    foundBy: 1,
+    faults: ['crash at a point'],
+    edits: [
+      {
+        file: 'switch/claim-desk.ts',
+        from: 'this.#waiting.set(restriction.id, entered);',
+        to: 'kept(undefined);',
+      },
+    ],
+  },
+  {
+    name: 'a lift lifts whatever stands',
+    foundBy: 1,
+    edits: [
+      {
+        file: 'store/cards.ts',
+        from: 'before === 0 && change.restrictions.includes(id)',
+        to: 'before === 0',
+      },
+    ],
+  },
+  {
+    name: 'a version that is past is replaced all the same',
+    foundBy: 3,
+    edits: [
+      {
+        file: 'switch/card-changes.ts',
+        from: 'if (request.replaces !== card.version) throw',
+        to: 'if (request.replaces > card.version) throw',
+      },
+    ],
+  },
+  {
     name: 'what a log loses is not kept',
     foundBy: 3,
     edits: [{ file: replica, from: 'if (removed.length > 0) salvage(removed);', to: '' }],
