@@ -187,7 +187,7 @@ export class ClaimDesk {
    */
   restrict(
     restriction: HeldRestriction,
-    kept: (failure: SwitchError | undefined) => void,
+    kept: (failure: SwitchError | undefined, id: string) => void,
     entered: (outcome: ClaimOutcome) => void,
   ): void {
     this.#hold(restriction);
@@ -198,7 +198,7 @@ export class ClaimDesk {
         this.#waiting.delete(restriction.id);
         this.#release(restriction);
       }
-      kept(failure);
+      kept(failure, restriction.id);
     });
   }
 

@@ -198,11 +198,11 @@ export class Edge {
   /**
    * Restricts a card at once, whoever leads its group and whether or not anybody does (R11): requests for it that come
    * through this node, or that this node decides as their owner, are declined from now on. `kept` and `entered` as
-   * `ClaimDesk.restrict` calls them. The restriction's name; undefined when no range has the card.
+   * `ClaimDesk.restrict` calls them. Its name; undefined when no range has the card: then neither is called.
    */
   restrict(
     { pan, status, by }: { readonly pan: Pan; readonly status: CardStatus; readonly by: string },
-    kept: (failure: SwitchError | undefined) => void,
+    kept: (failure: SwitchError | undefined, id: string) => void,
     entered: (outcome: ClaimOutcome) => void,
   ): string | undefined {
     const { self, boot, clock, configuration, cardKeys } = this.#options;

@@ -294,9 +294,9 @@ export class CardCalls {
   #restrict({ pan: number, status, by: who }: z.infer<(typeof schemas)['cards.restrict']>): Promise<RestrictionReply> {
     const { restrict, self, clock, log } = this.#options;
     return new Promise((resolve, reject) => {
-      const id = restrict(
+      const name = restrict(
         { pan: number, status, by: who },
-        (failure) => {
+        (failure, id) => {
           if (failure !== undefined) {
             reject(failure);
             return;
@@ -306,15 +306,15 @@ export class CardCalls {
             'a card is restricted here from now on',
           );
           clock.after(deliveryMs, () => {
-            resolve({ restriction: id ?? '', node: self, isEntered: false });
+            resolve({ restriction: id, node: self, isEntered: false });
           });
         },
         (outcome) => {
           if (outcome === 'card-unknown') reject(new SwitchError('CARD_UNKNOWN', 'no such card is on file'));
-          else resolve({ restriction: id ?? '', node: self, isEntered: true });
+          else resolve({ restriction: name ?? '', node: self, isEntered: true });
         },
       );
-      if (id === undefined) {
+      if (name === undefined) {
         reject(new SwitchError('CARD_CHANGE_REFUSED', 'no range has a prefix of this card number'));
       }
     });

@@ -30,7 +30,7 @@ interface Restriction {
   readonly pan: string;
   readonly node: NodeId;
   /** When its node had acknowledged it. */
-  keptMs: number;
+  readonly keptMs: number;
   isCommitted: boolean;
   /** Somebody has asked for its lift by its name, whatever became of that. */
   isLiftAsked: boolean;
@@ -100,7 +100,7 @@ export class CardChanges {
     this.#lookAtLogs();
     for (const [id, { isCommitted, keptMs, node }] of this.#restrictions) {
       const isForgotten = keptMs <= (this.#cluster.disks.forgetful.get(node) ?? Number.NEGATIVE_INFINITY);
-      if (!isCommitted && !isForgotten && Number.isFinite(keptMs)) {
+      if (!isCommitted && !isForgotten) {
         throw new Violation(`restriction ${id} was acknowledged by ${node}, and is in no log`);
       }
     }
@@ -152,22 +152,17 @@ export class CardChanges {
     if (node === undefined || pan === undefined) return;
     const status = this.#any(['blocked', 'lost', 'stolen'] as const) ?? 'blocked';
     node.inThread('main', ({ edge }) => {
-      const restriction: Restriction = {
-        ...{ pan, node: node.id, keptMs: Number.POSITIVE_INFINITY },
-        ...{ isCommitted: false, isLiftAsked: false },
-      };
-      const id = edge?.edge.restrict(
+      edge?.edge.restrict(
         { pan: panOf(pan), status, by: 'operator' },
-        (failure) => {
+        (failure, id) => {
           if (failure !== undefined) return;
-          restriction.keptMs = scheduler.nowMs;
+          const keptMs = scheduler.nowMs;
+          this.#restrictions.set(id, { pan, node: node.id, keptMs, isCommitted: false, isLiftAsked: false });
+          scheduler.trace(node.id, `restriction ${id}: ${status}`);
           observer.count('restriction kept');
         },
         () => undefined,
       );
-      if (id === undefined) return;
-      scheduler.trace(node.id, `restriction ${id}: ${status}`);
-      this.#restrictions.set(id, restriction);
     });
   }
 
@@ -281,7 +276,6 @@ export class CardChanges {
 
   /** Why the card cannot be approved at the node from now on; undefined when it can. */
   #mustDecline({ promise }: ChangedCard, pan: string, node: NodeId): string | undefined {
-    const { nowMs } = this.#cluster.scheduler;
     // An edge that stands in goes by its own copy, which may be behind.
     const everywhere = promise !== 'stand-in';
     const forgotMs = this.#cluster.disks.forgetful.get(node) ?? Number.NEGATIVE_INFINITY;
@@ -289,7 +283,7 @@ export class CardChanges {
       const { keptMs, isCommitted, isLiftAsked } = restriction;
       if (restriction.pan !== pan || isLiftAsked) continue;
       if (isCommitted && everywhere) return `restriction ${id} is in the log`;
-      if (restriction.node === node && keptMs <= nowMs && keptMs > forgotMs) return `it has acknowledged ${id}`;
+      if (restriction.node === node && keptMs > forgotMs) return `it has acknowledged ${id}`;
     }
     return this.#replaced.has(pan) && everywhere ? 'its number was replaced' : undefined;
   }

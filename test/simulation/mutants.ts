@@ -70,7 +70,7 @@ export const mutants: readonly Mutant[] = [
     edits: [preVoteOff, checkQuorumOff],
   },
   { name: 'nobody asks before it campaigns', foundBy: 1, edits: [preVoteOff] },
-  { name: 'leaders do not count who hears them', foundBy: 2, edits: [checkQuorumOff] },
+  { name: 'leaders do not count who hears them', foundBy: 4, edits: [checkQuorumOff] },
   {
     name: 'a lease counts from when answers are heard',
     foundBy: 4,
@@ -230,13 +230,13 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a restriction is acknowledged before it is on disk',
-    foundBy: 1,
+    foundBy: 5,
     faults: ['crash at a point'],
     edits: [
       {
         file: 'switch/claim-desk.ts',
         from: 'this.#waiting.set(restriction.id, entered);',
-        to: 'kept(undefined);',
+        to: 'kept(undefined, restriction.id);',
       },
     ],
   },
