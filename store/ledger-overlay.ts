@@ -45,8 +45,8 @@ export class LedgerOverlay implements LedgerState {
   readonly #undelivered = new Map<string, UndeliveredAttemptRow>();
   readonly #resolutions = new Map<string, ResolutionRow>();
   readonly #standIns = new Map<string, StandInRow>();
-  readonly #replacedNumbers = new Map<string, Versioned<ReplacedNumberRow>>();
-  /** undefined: it was forgotten. */
+  /** undefined: it was purged, or forgotten. */
+  readonly #replacedNumbers = new Map<string, Versioned<ReplacedNumberRow | undefined>>();
   readonly #restrictions = new Map<string, Versioned<RestrictionRow | undefined>>();
   /** Cards as the file has them. */
   readonly #clean = new RecentMap<CardId, CardRow>(keptCards);
@@ -120,8 +120,8 @@ export class LedgerOverlay implements LedgerState {
     const known = this.#cardsByHash.get(panHash) ?? this.#cleanByHash.get(panHash);
     const row = known === undefined ? undefined : this.cardById(known);
     if (row?.panHash === panHash) return row;
-    const replaced = this.#replacedNumbers.get(panHash)?.row;
-    if (replaced !== undefined) return this.#asReplaced(replaced);
+    const replaced = this.#replacedNumbers.get(panHash);
+    if (replaced !== undefined) return this.#asReplaced(replaced.row);
     const found = this.#base.cardByPanHash(panHash);
     if (found === undefined) return undefined;
     // By an earlier number: what is kept is the card as its present one shows it.
@@ -131,14 +131,16 @@ export class LedgerOverlay implements LedgerState {
   }
 
   replacedNumber(panHash: string): ReplacedNumberRow | undefined {
-    return this.#replacedNumbers.get(panHash)?.row ?? this.#base.replacedNumber(panHash);
+    const later = this.#replacedNumbers.get(panHash);
+    return later === undefined ? this.#base.replacedNumber(panHash) : later.row;
   }
 
   replacedNumbers(card: CardId): readonly ReplacedNumberRow[] {
-    const later = [...this.#replacedNumbers.values()].map(({ row }) => row).filter((row) => row.card === card);
-    const base = this.#base.replacedNumbers(card);
-    if (later.length === 0) return base;
-    const rows = new Map([...base, ...later].map((row) => [row.panHash, row]));
+    const rows = new Map(this.#base.replacedNumbers(card).map((row) => [row.panHash, row]));
+    for (const [panHash, { row }] of this.#replacedNumbers) {
+      if (row === undefined) rows.delete(panHash);
+      else if (row.card === card) rows.set(panHash, row);
+    }
     return [...rows.values()].sort((one, other) => one.number - other.number);
   }
 
@@ -273,6 +275,10 @@ export class LedgerOverlay implements LedgerState {
   }
 
   removeCard(row: CardRow): void {
+    for (const restriction of this.restrictions(row.cardId)) this.removeRestriction(restriction);
+    for (const { panHash } of this.replacedNumbers(row.cardId)) {
+      this.#putVersioned(this.#replacedNumbers, panHash, undefined);
+    }
     this.#cardsByHash.delete(row.panHash);
     this.#clean.delete(row.cardId);
     this.#cards.set(row.cardId, { row: undefined, index: this.#current });
