@@ -4,6 +4,7 @@
  */
 import type { CardKeys } from '../base/card-keys.ts';
 import type { Clock } from '../base/clock.ts';
+import { whenReadable } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import { RecentMap } from '../base/recent-map.ts';
@@ -441,20 +442,23 @@ export class Edge {
     if (configuration === undefined || range?.group_id !== group || link === undefined || ledger === undefined) {
       return false;
     }
-    const result = decideStandIn(request, {
-      ledger,
-      panHash: standIn.cardKeys.hash(request.pan),
-      range,
-      limits: (currency) => configuration.limits(range.prefix, currency),
-      link,
-      configIndex: configuration.index,
-      attempt,
-      at: clock.wallMs(),
-      random: standIn.random,
-      own: this.#desk.standIns,
-      maximumCount: standIn.maximumCount,
-      maximumMinor: standIn.maximumMinor,
-    });
+    const result = whenReadable(() =>
+      decideStandIn(request, {
+        ledger,
+        panHash: standIn.cardKeys.hash(request.pan),
+        range,
+        limits: (currency) => configuration.limits(range.prefix, currency),
+        link,
+        configIndex: configuration.index,
+        attempt,
+        at: clock.wallMs(),
+        random: standIn.random,
+        own: this.#desk.standIns,
+        maximumCount: standIn.maximumCount,
+        maximumMinor: standIn.maximumMinor,
+      }),
+    );
+    if (result === undefined) return false;
     // What the rules refuse now they refuse until the deadline.
     if (result.kind === 'refused') pending.standInMs = Number.POSITIVE_INFINITY;
     if (result.kind === 'refused') return false;
@@ -489,8 +493,10 @@ export class Edge {
     const own = this.#desk.standInOf(duplicateKey(request));
     const ledger = standIn.ledgerOf(group);
     if (own === undefined || ledger === undefined) return undefined;
-    const card = ledger.cardByPanHash(standIn.cardKeys.hash(request.pan));
-    return isSameRequest(own.decision.request, request, card) ? own : 'other';
+    return whenReadable(() => {
+      const card = ledger.cardByPanHash(standIn.cardKeys.hash(request.pan));
+      return isSameRequest(own.decision.request, request, card) ? own : 'other';
+    });
   }
 
   #answer(message: Answerable, decided: DecidedAnswer): IsoMessage {
