@@ -735,13 +735,10 @@ export class Driver {
       hosted.handOver = undefined;
       hosted.mend = isDisk ? { atMs: this.#options.clock.monotonicMs() + mendMs, afterMs: mendMs } : undefined;
       this.#resign(hosted);
-      this.#options.log(
-        'error',
-        { event: isDisk ? 'disk-failed' : 'copy-stopped', group, cause, reason },
-        isDisk
-          ? 'the files of the group cannot be used: it is left to the others until they can'
-          : 'this copy of the group has stopped: rebuild it from the others',
-      );
+      const [event, message] = isDisk
+        ? ['disk-failed', 'the files of the group cannot be used: it is left to the others until they can']
+        : ['copy-stopped', 'this copy of the group has stopped: rebuild it from the others'];
+      this.#options.log('error', { event, group, cause, reason }, message);
       this.#options.emit({ kind: 'failure', group, reason });
     },
   };

@@ -197,7 +197,7 @@ export class GroupOwner {
       bounce('overloaded');
       return;
     }
-    const decision = this.#reading(() =>
+    const decision = this.reading(() =>
       decide(request, {
         ledger: this.#overlay,
         panHash: cardKeys.hash(request.pan),
@@ -247,7 +247,7 @@ export class GroupOwner {
     const configuration = this.#readyConfiguration();
     if (configuration === undefined || this.#stalled()) return;
     const at = this.#options.clock.wallMs();
-    const plan = this.#reading(() =>
+    const plan = this.reading(() =>
       planClaim(claim, { ledger: this.#overlay, from, at, configIndex: configuration.index }),
     );
     if (plan === undefined) return;
@@ -265,7 +265,7 @@ export class GroupOwner {
     if (!this.ready) return undefined;
     const index = this.#options.log.propose([encodeBody(body)]);
     if (index === undefined) return undefined;
-    return this.#reading(() => {
+    return this.reading(() => {
       this.#apply(index, this.#term, body);
       this.#appendedAt.push({ index, ms: this.#options.clock.monotonicMs() });
       return index;
@@ -276,10 +276,18 @@ export class GroupOwner {
   expireHolds(most: number): void {
     if (!this.ready) return;
     const at = this.#options.clock.wallMs();
-    const due = this.#reading(() => this.#overlay.holdsDue(at, most).map((row) => row.index)) ?? [];
+    const due = this.reading(() => this.#overlay.holdsDue(at, most).map((row) => row.index)) ?? [];
     for (let from = 0; from < due.length; from += expiriesPerEntry) {
       this.append({ kind: 'expiry', at, holds: due.slice(from, from + expiriesPerEntry) });
     }
+  }
+
+  /** What cannot be read cannot be decided from: the group is left to the other copies. */
+  reading<Result>(read: () => Result): Result | undefined {
+    return whenReadable(read, (error) => {
+      this.resign();
+      this.#options.onUnreadable(error);
+    });
   }
 
   /** Calls one of the two once: `committed` when the entry is, `lost` when this node stops leading before. */
@@ -313,14 +321,6 @@ export class GroupOwner {
     }
     this.#overlay.begin(index);
     applyToLedger(this.#overlay, this.#options.group, index, term, body);
-  }
-
-  /** What cannot be read cannot be decided from: the group is left to the other copies. */
-  #reading<Result>(read: () => Result): Result | undefined {
-    return whenReadable(read, (error) => {
-      this.resign();
-      this.#options.onUnreadable(error);
-    });
   }
 
   #becomeReady(): void {
