@@ -98,12 +98,13 @@ describe('a side that does not answer as it should', () => {
     assert.equal(verdict(result), 4);
   });
 
-  test('lacks a table: inconclusive with the reason', async (context) => {
+  test('lacks a table: that copy is damaged, and what comes after it inconclusive', async (context) => {
     const { paths, markIndex } = copies(temporaryFolder(context), 10);
     runByHand(paths['n2'] ?? '', 'DROP TABLE reversal_tombstone');
     const result = await compareSides(sidesOf(context, paths), { markIndex });
-    assert.deepEqual(inconclusive(result, 'n2'), ['error']);
-    assert.equal(verdict(result), 4);
+    assert.deepEqual(inconclusive(result, 'n2'), ['damaged']);
+    assert.deepEqual(summaries(result), ['n2 reversal_tombstone damaged']);
+    assert.equal(verdict(result), 3);
   });
 
   test('has its snapshot at another index than the mark: inconclusive', async (context) => {

@@ -57,6 +57,7 @@ export function reportText(result: CompareResult, maximumPrinted = 50): string {
     `${thousands(rows)} rows in ${thousands(blocks)} blocks, ${thousands(replyBytes)} bytes of answers, ${(result.durationMs / 1_000).toFixed(1)} s`,
     '',
     ...columns([['group', 'mark', 'rows', 'blocks', 'bytes', 'result'], ...groups.map(groupLine)]),
+    ...recomputationLines(groups),
     ...inconclusiveLines(groups),
     ...(listed.length === 0 ? [] : ['']),
     ...listed.slice(0, maximumPrinted).flatMap(differenceLines),
@@ -94,6 +95,17 @@ function groupLine(group: GroupResult): string[] {
     thousands(group.replyBytes),
     notes.length === 0 ? 'equal' : notes.join('; '),
   ];
+}
+
+/** What the folds were held against: nobody should take agreement of copies for more than it is. */
+function recomputationLines(groups: readonly GroupResult[]): string[] {
+  const lines = groups.flatMap(({ group, recomputation }) => {
+    if (recomputation === undefined) return [];
+    return recomputation.node === undefined
+      ? [`group ${group}, fold not recomputed, copies held against each other only: ${recomputation.message}`]
+      : [`group ${group}, fold recomputed from ${thousands(recomputation.entries)} entries at ${recomputation.node}`];
+  });
+  return lines.length === 0 ? [] : ['', ...lines];
 }
 
 /** One line for each node and cause, with the tables it is about. */
