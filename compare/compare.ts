@@ -38,7 +38,7 @@ export interface CompareOptions {
   readonly onProgress?: (progress: GroupProgress) => void;
   /** Differences listed for each table; beyond them they are counted. Default 1,000. */
   readonly maximumListed?: number;
-  /** Rows of a block, and of the blocks within one that differs. Default 4,096, 256 and 16. */
+  /** Rows of a block, and of the blocks within one that differs. Default 4,096, 512, 64 and 8. */
   readonly blockSizes?: readonly number[];
 }
 
@@ -226,7 +226,7 @@ async function compareAmong(
         group: options.group,
         table,
         sides,
-        blockSizes: options.blockSizes ?? [4_096, 256, 16],
+        blockSizes: options.blockSizes ?? [4_096, 512, 64, 8],
         maximumListed: options.maximumListed ?? 1_000,
         onRows: (rows: number): void => {
           alive.touch();

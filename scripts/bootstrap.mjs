@@ -15,6 +15,7 @@ const targets = {
   test: 'scripts/test.ts',
   check: 'scripts/check.ts',
   bench: 'scripts/bench.ts',
+  'bench:compare': 'scripts/bench/compare.ts',
   drills: 'scripts/drills.ts',
   simulate: 'scripts/simulate.ts',
 };
