@@ -18,12 +18,15 @@ import {
   type ConfigurationTable,
   type SqlValue,
 } from './rows.ts';
+import { isEdited, ShellGuard } from './shell-guard.ts';
+import { guardedTables, loggedName } from './shell-tables.ts';
 
 const derivedSql = `
     rank INTEGER, action TEXT, takeover_after TEXT, forward_to TEXT, next_owner TEXT, site_owner TEXT,
     rule_set_version INTEGER, derived_by TEXT,`;
 const bookkeepingSql = `
-    origin TEXT NOT NULL, entered_by TEXT NOT NULL, entered_at_ms INTEGER NOT NULL, changed_at_index INTEGER NOT NULL`;
+    origin TEXT NOT NULL DEFAULT '', entered_by TEXT NOT NULL DEFAULT '', entered_at_ms INTEGER NOT NULL DEFAULT 0,
+    changed_at_index INTEGER NOT NULL DEFAULT 0`;
 
 /**
  * Tables of config.db: the canonical columns as they were entered, the same on every node; the derived columns that
@@ -57,10 +60,13 @@ const derivedTables = ['failover_map', 'pan_range'] as const;
 const derivedNames = [...derivedColumns, 'rule_set_version', 'derived_by'];
 const bookkeepingNames = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
 
+const guarded = guardedTables(schema);
+
 /** The tables of the `config` group's fold, whichever node's. */
 export const configurationShape: FoldShape = {
   schema,
   derived: Object.fromEntries(derivedTables.map((table) => [table, derivedNames])),
+  isEdited: (database) => isEdited(database, guarded),
 };
 
 /** The fold of the `config` group on node `self`: applies changes and rewrites the rows for this node. */
@@ -77,6 +83,7 @@ export function configurationFold(self: NodeId, topology: RewriteTopology): Fold
     derive(database) {
       new ConfigurationWriter(database, self, topology).deriveAll();
     },
+    guard: (database) => new ShellGuard(database, guarded, schema),
   };
 }
 
@@ -147,7 +154,7 @@ class ConfigurationWriter {
 
   /** Of all rows, or of the ranges with these prefixes. */
   #derive(ranges: ReadonlySet<string> | undefined): void {
-    const configuration = readConfiguration(this.#database);
+    const configuration = readTables(this.#database, (table) => table);
     const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
     if (ruleSetRow === undefined) return;
     const ruleSet = compileRuleSetRow(ruleSetRow);
@@ -177,10 +184,14 @@ function valuesOf(row: Readonly<Record<string, SqlValue>>, columns: readonly str
   return columns.map((column) => row[column] ?? null);
 }
 
-/** Every canonical row, from a connection to config.db. */
+/** Every canonical row as the log says, from a connection to config.db. */
 export function readConfiguration(database: Database.Database): Configuration {
+  return readTables(database, (table) => loggedName(database, table));
+}
+
+function readTables(database: Database.Database, nameOf: (table: ConfigurationTable) => string): Configuration {
   const rows = configurationTables.map((table): [ConfigurationTable, unknown[]] => {
-    const select = database.prepare(`SELECT ${columnsOf(table).join(', ')} FROM ${table}`).safeIntegers(true);
+    const select = database.prepare(`SELECT ${columnsOf(table).join(', ')} FROM ${nameOf(table)}`).safeIntegers(true);
     return [table, select.all().map((row) => parseConfigurationRow(table, row))];
   });
   return Object.fromEntries(rows) as unknown as Configuration;
@@ -199,7 +210,7 @@ export function readDerivedRows(database: Database.Database): DerivedRow[] {
   return derivedTables.flatMap((table) => {
     const [key] = keyColumnsOf(table);
     const select = database.prepare<[], Record<string, string | number | null>>(
-      `SELECT ${key ?? ''} AS row_key, origin, ${derivedNames.join(', ')} FROM ${table}`,
+      `SELECT ${key ?? ''} AS row_key, origin, ${derivedNames.join(', ')} FROM ${loggedName(database, table)}`,
     );
     return select.all().map(({ row_key, origin, ...columns }) => ({
       table,

@@ -406,7 +406,7 @@ describe('a snapshot in place of a file', () => {
       ['written', 'old'],
       ['renamed', 'new'],
       ['folder synced', 'new'],
-      ['removed', 'new'],
+      ['closed', 'new'],
       ['opened', 'new'],
     ]);
     for (const step of installSteps) {
