@@ -93,13 +93,21 @@ export class SwitchError extends Error {
   }
 }
 
-/** Text of any thrown value, masked: what a log or a person may see. */
 /** Whether a store's file could not be read or written: full, read-only, damaged, away. */
 export function isStoreError(error: unknown): boolean {
-  if (error instanceof SwitchError) return error.code === 'STORE_UNREADABLE';
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('SQLITE_');
+  return error instanceof SwitchError ? error.code === 'STORE_UNREADABLE' : hasCode(error, 'SQLITE_');
 }
 
+/** Whether somebody else has a store's file locked, a shell or a backup: worth another try. */
+export function isStoreBusy(error: unknown): boolean {
+  return hasCode(error, 'SQLITE_BUSY');
+}
+
+function hasCode(error: unknown, beginning: string): boolean {
+  return error instanceof Error && 'code' in error && String(error.code).startsWith(beginning);
+}
+
+/** Text of any thrown value, masked: what a log or a person may see. */
 export function describeError(error: unknown): string {
   return maskCardData(error instanceof Error ? error.message : String(error));
 }

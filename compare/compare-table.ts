@@ -3,7 +3,7 @@ import { compareKeys, emptyDigest, showValue, type EncodedKey, type KeyRange } f
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideFailed, type RowOfSide, type SideCaller } from './caller.ts';
 import { limits } from './protocol.ts';
-import type { ColumnDifference, Difference, TableResult } from './result.ts';
+import type { ColumnDifference, Difference, RowAsFound, TableResult } from './result.ts';
 
 export interface TableOptions {
   readonly group: string;
@@ -35,9 +35,14 @@ interface Suspect {
 
 interface Finding {
   readonly key: EncodedKey;
-  /** The copies that are right. */
+  /** The copies that are right, and the digest of what they have; undefined: no row. */
   readonly right: readonly SideCaller[];
-  readonly wrong: readonly { readonly side: SideCaller; readonly kind: RowDifferenceKind }[];
+  readonly digest: string | undefined;
+  readonly wrong: readonly {
+    readonly side: SideCaller;
+    readonly kind: RowDifferenceKind;
+    readonly digest: string | undefined;
+  }[];
 }
 
 type RowDifferenceKind = 'only-here' | 'missing-here' | 'columns-differ';
@@ -178,7 +183,8 @@ class TablePass {
     this.#pending.push({
       key,
       right: votes.filter(({ digest }) => digest === right.digest).map(({ side }) => side),
-      wrong: wrong.map((vote) => ({ side: vote.side, kind: kindOf(vote) })),
+      digest: right.digest,
+      wrong: wrong.map((vote) => ({ ...vote, kind: kindOf(vote) })),
     });
     if (this.#pending.length >= limits.keys) await this.#describe();
   }
@@ -210,9 +216,11 @@ class TablePass {
         }
       });
     }
-    for (const { key, right, wrong } of findings) {
-      for (const { side, kind } of wrong) {
-        const place = { node: side.node, ...this.#place(key) };
+    for (const { key, right, digest, wrong } of findings) {
+      const sources = digest === undefined ? [] : right.map(({ node }) => node);
+      for (const { side, kind, digest: here } of wrong) {
+        const row = rowAsFound({ key, here: here ?? null, right: digest ?? null, sources });
+        const place = { node: side.node, ...this.#place(key), ...row };
         if (kind !== 'columns-differ') this.#add({ ...place, kind });
         else {
           const here = rows.get(rowName(side, key)) ?? null;
@@ -307,6 +315,11 @@ function differingColumns(here: RowColumns, others: RowColumns): ColumnDifferenc
       ? []
       : [{ column, here: maskCardData(one?.shown ?? 'absent'), others: maskCardData(other?.shown ?? 'absent') }];
   });
+}
+
+/** Nothing, where the key may not be told: reports hold no card data. */
+export function rowAsFound(row: RowAsFound): { readonly row?: RowAsFound } {
+  return row.key.every((value) => maskCardData(value) === value) ? { row } : {};
 }
 
 /** Texts in keys are identifiers: they stand without quotes. */

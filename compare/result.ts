@@ -1,3 +1,5 @@
+import type { EncodedKey } from '../store/canonical.ts';
+
 /** Why nothing can be said of a copy. */
 export type InconclusiveReason =
   | 'unreachable'
@@ -29,12 +31,28 @@ export interface ColumnDifference {
   readonly others: string;
 }
 
+/** What a repair goes by: it changes a row only where these digests are still those of the rows. */
+export interface RowAsFound {
+  /** As it is, not masked. */
+  readonly key: EncodedKey;
+  /**
+   * Digests of the row's canonical bytes, here and where it is right; null: no such row. Of derived columns: of what
+   * stands in them here, and of what the rules make.
+   */
+  readonly here: string | null;
+  readonly right: string | null;
+  /** The copies that have the right row; none when the node can make it by itself, or there is to be no row. */
+  readonly sources: readonly string[];
+}
+
 interface Place {
   readonly node: string;
   readonly group: string;
   readonly table: string;
   /** Key columns and their values, masked. */
   readonly key: Readonly<Record<string, string>>;
+  /** Absent when the key reads like card data, or no single row is what is wrong: then there is nothing to mend by row. */
+  readonly row?: RowAsFound;
 }
 
 /**

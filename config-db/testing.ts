@@ -45,14 +45,20 @@ export class ConfigFile {
 
   /** Enters changes through the log. */
   enter(changes: readonly ConfigurationChange[], more: Partial<ConfigurationEntry> = {}): number {
+    return this.enterText(changes.map(encodeConfigurationChange), more);
+  }
+
+  /** The same with changes as their canonical JSON. */
+  enterText(changes: readonly string[], more: Partial<ConfigurationEntry> = {}): number {
+    const index = this.file.last.index + 1;
     const body = encodeBody({
       kind: 'configuration',
+      id: `change-${index}`,
+      checkedAt: index - 1,
       at: 1_772_000_000_000,
       by: 'operator',
       origin: 'n2',
-      changes: changes.map(
-        (change) => JSON.parse(encodeConfigurationChange(change)) as ConfigurationEntry['changes'][number],
-      ),
+      changes: changes.map((change) => JSON.parse(change) as ConfigurationEntry['changes'][number]),
       ...more,
     });
     const entry = chainEntry(this.file.last, 1, body);

@@ -8,7 +8,7 @@ import { voters as votersOf, type Topology } from '../base/topology.ts';
 import { encodeBody, type LogEntry, type Member, type MembershipEntry } from '../store/entry.ts';
 import type { SnapshotReading } from '../store/snapshot-shelf.ts';
 import type { GroupWriter, WriterEvent } from '../store/writer.ts';
-import type { EntrySource } from './log-tail.ts';
+import type { OpenedGroup } from './opened-group.ts';
 import { anySuccessor, betterPlaced, campaignDelayMs } from './priority.ts';
 import type { Acknowledgement, HardState, Membership, RaftMessage, Remembered } from './raft.ts';
 import { Replica, type Progress, type ReplicaListener } from './replica.ts';
@@ -37,15 +37,6 @@ import { decodeGroupMessages, encodeGroupMessages, type GroupMessage } from './w
  * deciding without waiting for this side. A proposal whose index or term does not fit is dropped, and `resign` is sent:
  * nothing of it was answered, since nothing of it was reported durable.
  */
-
-export interface OpenedGroup {
-  readonly path: string;
-  readonly applied: number;
-  readonly source: EntrySource;
-  /** Ascending: the newest membership at or below the applied index, if the log has one, and all later ones. */
-  readonly memberships: readonly Membership[];
-  close(): void;
-}
 
 export interface DriverState {
   hardState(group: GroupId): HardState;
@@ -437,10 +428,7 @@ export class Driver {
         const why = raft.role === 'leader' ? 'this process leads it; drain it first' : 'nobody leads it';
         throw new SwitchError('REBUILD_REFUSED', `group ${group} is not made anew: ${why}`);
       }
-      const tail: LogEntry[] = [];
-      for (let next = raft.commit + 1; next <= log.last.index; next = (tail.at(-1)?.index ?? log.last.index) + 1) {
-        tail.push(...log.entries(next, Number.MAX_SAFE_INTEGER));
-      }
+      const tail = log.entriesAfter(raft.commit);
       if (tail.length > 0) this.#options.salvage(group, tail);
       hosted.replica.stop();
       hosted.failure = 'its copy is being made anew';
@@ -765,13 +753,7 @@ export class Driver {
     const { group, replica } = hosted;
     if (!this.#hasOwner(group)) return;
     const { raft, log, applied } = replica;
-    const tail: LogEntry[] = [];
-    for (let next = applied + 1; next <= log.last.index;) {
-      const entries = log.entries(next, Number.MAX_SAFE_INTEGER);
-      if (entries.length === 0) throw new Error(`log of ${group} has entry ${next}`);
-      tail.push(...entries);
-      next += entries.length;
-    }
+    const tail = log.entriesAfter(applied);
     this.#epoch += 1;
     hosted.led = { term: raft.term, epoch: this.#epoch };
     const { commit, durable, leaseUntilMs } = raft;

@@ -80,6 +80,17 @@ export class LogTail implements RaftLog {
     return fitting === -1 ? available : available.slice(0, Math.max(1, fitting));
   }
 
+  /** Every entry after an index that the log has, whatever their size. */
+  entriesAfter(index: number): LogEntry[] {
+    const entries: LogEntry[] = [];
+    for (let next = index + 1; next <= this.last.index; next = index + entries.length + 1) {
+      const more = this.entries(next, Number.MAX_SAFE_INTEGER);
+      assert(more.length > 0, `the log has entry ${next}`);
+      entries.push(...more);
+    }
+    return entries;
+  }
+
   append(entry: LogEntry): void {
     assert(entry.index === this.last.index + 1, `entry ${entry.index} follows ${this.last.index}`);
     this.#tail.push(entry);

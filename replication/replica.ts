@@ -3,7 +3,7 @@ import { assert, describeError, isStoreError } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import type { LogEntry, LogPosition, MembershipEntry } from '../store/entry.ts';
-import type { GroupWriter, WriterEvent } from '../store/writer.ts';
+import { mergeAppends, type GroupWriter, type WriterEvent } from '../store/writer.ts';
 import { LogTail, type EntrySource } from './log-tail.ts';
 import {
   Raft,
@@ -75,7 +75,7 @@ export interface Progress {
   readonly leaseUntilMs: number;
 }
 
-type Append = NonNullable<Ready['write']>;
+type Write = NonNullable<Ready['write']>;
 
 /** Committed entries are applied at the latest this long after the last ones, or when so many have gathered. */
 const applyDelayMs = 50;
@@ -104,7 +104,7 @@ export class Replica {
   #reportedCampaigns = 0;
   /** What has been cut since the write that is under way was handed over: its report says nothing about what follows. */
   #cutSinceWrite: number | undefined;
-  #waiting: Append[] = [];
+  #waiting: Write[] = [];
   #stopped = false;
   /** A snapshot is about to replace the file: nothing is written to it meanwhile. */
   #installing = false;
@@ -332,14 +332,14 @@ export class Replica {
     });
   }
 
-  #submit(appends: readonly Append[], applyThrough: number): void {
+  #submit(appends: readonly Write[], applyThrough: number): void {
     this.#writing = true;
     this.#writingSinceMs = this.#options.clock.monotonicMs();
     this.#applyRequested = Math.max(this.#applyRequested, applyThrough);
     const { writer } = this.#options;
     this.#cutSinceWrite = undefined;
     // One request, and so one report: what was cut and came again would seem to be on disk between two of them.
-    writer.submit({ group: this.group, ...merged(appends), applyThrough });
+    writer.submit({ group: this.group, ...mergeAppends(appends), applyThrough });
   }
 
   #report(listener: ReplicaListener): void {
@@ -367,19 +367,4 @@ export class Replica {
       listener.onProgress(this.group, { commit, durable, leaseUntilMs });
     }
   }
-}
-
-/** Appends in order as one: a cut removes what earlier ones would have appended above it. */
-function merged(appends: readonly Append[]): Omit<Append, 'removed'> {
-  let keepThrough: number | undefined;
-  let entries: LogEntry[] = [];
-  for (const append of appends) {
-    const cut = append.keepThrough;
-    if (cut !== undefined) {
-      entries = entries.filter(({ index }) => index <= cut);
-      keepThrough = Math.min(keepThrough ?? cut, cut);
-    }
-    entries.push(...append.entries);
-  }
-  return { keepThrough, entries };
 }

@@ -22,7 +22,7 @@ import { openOwnGround } from '../cli/drill/ground.ts';
 import { reportHtml } from '../cli/drill/html.ts';
 import { isRoot } from '../cli/drill/machine.ts';
 import { makeFolder, performOn, performOnOwnCluster, stampOf } from '../cli/drill/perform.ts';
-import type { DrillRequest } from '../cli/drill/perform.ts';
+import type { DrillRequest } from '../cli/drill/runner.ts';
 import { headLine, reportJson, runLine, titleOf } from '../cli/drill/report.ts';
 import type { DrillReport } from '../cli/drill/report.ts';
 import { inSession } from '../cli/drill/session.ts';

@@ -28,6 +28,11 @@ export function digestOf(bytes: Buffer): Buffer {
   return hash('sha256', bytes, 'buffer').subarray(0, digestBytes);
 }
 
+/** Digest, in base64, of values that were read one by one: of a row's derived columns, which are in no block. */
+export function digestOfValues(values: readonly EncodedValue[]): string {
+  return digestOf(Buffer.from(JSON.stringify(values))).toString('base64');
+}
+
 /** Digest of a block without rows. */
 export const emptyDigest = digestOf(Buffer.alloc(0)).toString('base64');
 

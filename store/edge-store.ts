@@ -1,7 +1,7 @@
 import Database from 'better-sqlite3';
 
 import type { Clock } from '../base/clock.ts';
-import { describeError, SwitchError } from '../base/errors.ts';
+import { describeError, isStoreBusy, SwitchError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import type { DecisionEntry } from './entry.ts';
 
@@ -137,7 +137,7 @@ export class EdgeFile implements EdgeStore {
     try {
       if (changes.length > 0) this.#write(changes);
     } catch (error) {
-      if (isBusy(error) && retries > 0) {
+      if (isStoreBusy(error) && retries > 0) {
         this.#clock.after(busyRetryMs, () => {
           this.#flush(retries - 1);
         });
@@ -149,10 +149,6 @@ export class EdgeFile implements EdgeStore {
     this.#waiting = [];
     for (const { done } of waiting) done(failure);
   }
-}
-
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('SQLITE_BUSY');
 }
 
 function prepareWrite(database: Database.Database): (changes: readonly EdgeChange[]) => void {

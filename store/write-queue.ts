@@ -1,11 +1,10 @@
 import type { Clock, Timer } from '../base/clock.ts';
-import { assert, describeError } from '../base/errors.ts';
+import { assert, describeError, isStoreBusy } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
-import type { LogEntry } from './entry.ts';
 import type { EditOutcome, GroupFile, WriteBatch, WriteOutcome } from './group-file.ts';
 import { emptyGroupFile, type InstallStep } from './snapshot-install.ts';
 import { SnapshotIntake } from './snapshot-intake.ts';
-import type { SnapshotRequest, WriteRequest, WriterEvent } from './writer.ts';
+import { mergeAppends, type SnapshotRequest, type WriteRequest, type WriterEvent } from './writer.ts';
 
 /** What waits for a group's file, in the order in which it came. */
 type Task = WriteRequest | SnapshotRequest;
@@ -118,7 +117,7 @@ export class WriteQueue {
       try {
         if (queue.file.tendEdits(queue.outcomes)) queue.outcomes = [];
       } catch (error) {
-        if (!isBusy(error)) this.#fail(group, queue, describeError(error));
+        if (!isStoreBusy(error)) this.#fail(group, queue, describeError(error));
       }
     }
   }
@@ -196,7 +195,7 @@ export class WriteQueue {
 
   #append(group: GroupId, queue: GroupQueue, requests: readonly WriteRequest[]): void {
     const applyThrough = queue.paused === undefined ? queue.applyThrough : 0;
-    const outcome = this.#write(group, queue, requests, { ...mergeRequests(requests), applyThrough });
+    const outcome = this.#write(group, queue, requests, { ...mergeAppends(requests), applyThrough });
     if (outcome === undefined) return;
     const { durable, applied, mark } = outcome;
     if (mark !== undefined) {
@@ -238,7 +237,7 @@ export class WriteQueue {
       return outcome;
     } catch (error) {
       queue.waiting = [...requests, ...queue.waiting];
-      if (!isBusy(error)) {
+      if (!isStoreBusy(error)) {
         this.#fail(group, queue, describeError(error));
         return undefined;
       }
@@ -332,22 +331,3 @@ function takeAppends(queue: GroupQueue): WriteRequest[] {
 }
 
 const busyRetryMs = 5;
-
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('SQLITE_BUSY');
-}
-
-/** Several requests in order as one: a cut removes what earlier ones would have appended above it. */
-function mergeRequests(requests: readonly WriteRequest[]): { keepThrough: number | undefined; entries: LogEntry[] } {
-  let keepThrough: number | undefined;
-  let entries: LogEntry[] = [];
-  for (const request of requests) {
-    const cut = request.keepThrough;
-    if (cut !== undefined) {
-      entries = entries.filter((entry) => entry.index <= cut);
-      keepThrough = Math.min(keepThrough ?? cut, cut);
-    }
-    entries.push(...request.entries);
-  }
-  return { keepThrough, entries };
-}

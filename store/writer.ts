@@ -2,12 +2,31 @@ import type { GroupId } from '../base/identifiers.ts';
 import type { LogEntry, LogPosition } from './entry.ts';
 import type { SnapshotEnd, SnapshotHeader } from './group-snapshot.ts';
 
-/** What is handed to a group's file in one step; several may be merged into one transaction, in order. */
-export interface WriteRequest {
-  readonly group: GroupId;
+/** Entries for the end of a log. `keepThrough`: those after this index are cut off first. */
+export interface Append {
   readonly keepThrough: number | undefined;
   readonly entries: readonly LogEntry[];
+}
+
+/** What is handed to a group's file in one step; several may be merged into one transaction, in order. */
+export interface WriteRequest extends Append {
+  readonly group: GroupId;
   readonly applyThrough: number;
+}
+
+/** Appends in order as one: a cut removes what earlier ones would have appended above it. */
+export function mergeAppends(appends: readonly Append[]): Append {
+  let keepThrough: number | undefined;
+  let entries: LogEntry[] = [];
+  for (const append of appends) {
+    const cut = append.keepThrough;
+    if (cut !== undefined) {
+      entries = entries.filter(({ index }) => index <= cut);
+      keepThrough = Math.min(keepThrough ?? cut, cut);
+    }
+    entries.push(...append.entries);
+  }
+  return { keepThrough, entries };
 }
 
 /**

@@ -10,7 +10,7 @@ import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { confirm } from './asking.ts';
 import { drainNode } from './drain.ts';
-import { viewGroups, votingNow, type ClusterAnswers } from './situation.ts';
+import { viewGroups, votingNow, type ClusterAnswers, type GroupView } from './situation.ts';
 import { askAll } from './status.ts';
 import { groupNames, lasting } from './wording.ts';
 
@@ -39,7 +39,7 @@ export function planRebuild(
 ): readonly string[] {
   if (answers.get(node) === undefined) {
     throw new SwitchError('NODE_UNREACHABLE', `${node} does not answer`, {
-      hint: `Nothing was changed. Start it; when its files cannot be opened at all, with its folder of the data emptied: it is filled by itself.`,
+      hint: 'Nothing was changed. Start it; when its files cannot be opened at all, with its folder of the data emptied: it is filled by itself.',
     });
   }
   const groups = viewGroups(topology, answers);
@@ -91,10 +91,9 @@ export async function rebuildNode(
     for (;;) {
       await delay(clock, pollMs);
       const nowMs = clock.monotonicMs();
-      const answers: ClusterAnswers = new Map(
-        await Promise.all(bus.processes.map(async (id) => [id, await bus.status(id)] as const)),
-      );
-      const left = groups.filter((group) => !isWhole(bus.topology, answers, node, group));
+      const answers = await askAll(bus);
+      const whole = viewGroups(bus.topology, answers).filter((group) => isWhole(group, node));
+      const left = groups.filter((name) => !whole.some((group) => group.name === name));
       if (left.length === 0 || nowMs - beginMs >= timeoutMs) {
         return { node, groups, left, tookMs: Math.round(nowMs - beginMs) };
       }
@@ -111,11 +110,9 @@ export async function rebuildNode(
 }
 
 /** Votes there, and is no more than what commits in a moment behind. */
-function isWhole(topology: Topology, answers: ClusterAnswers, node: string, name: string): boolean {
-  const group = viewGroups(topology, answers).find((each) => each.name === name);
-  const copy = group?.copies.get(node);
+function isWhole(group: GroupView, node: string): boolean {
+  const copy = group.copies.get(node);
   return (
-    group !== undefined &&
     copy?.failure === undefined &&
     copy?.votes === true &&
     group.voters.includes(node) &&

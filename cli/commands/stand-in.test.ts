@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { SwitchError } from '../../base/errors.ts';
-import { standInReport, standInText, type StandInApproval } from './stand-in.ts';
+import type { StandInApproval } from '../../store/ledger-reports.ts';
+import { standInReport, standInText } from './stand-in.ts';
 import { answersOf, fakeBus } from './testing.ts';
 
 const at = Date.UTC(2026, 2, 1, 12);
@@ -17,6 +18,7 @@ function approval(node: string, sequence: number, changes: Partial<StandInApprov
     currency: '840',
     at: at + sequence,
     state: 'pending',
+    outcome: '',
     overspentMinor: '0',
     ...changes,
   };

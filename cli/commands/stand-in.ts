@@ -2,28 +2,11 @@ import type { Command } from 'commander';
 
 import { SwitchError } from '../../base/errors.ts';
 import { formatAmount } from '../../base/money.ts';
+import type { StandInApproval } from '../../store/ledger-reports.ts';
 import { exitCode, formatTable } from '../context.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { counted } from './wording.ts';
-
-/** An approval that an edge gave by itself because no owner could be reached. Amounts are whole minor units, as text. */
-export interface StandInApproval {
-  /** The edge that approved, and the number it gave the approval. */
-  readonly node: string;
-  readonly sequence: number;
-  readonly group: string;
-  /** The card's surrogate, masked. */
-  readonly card: string;
-  readonly amountMinor: string;
-  readonly currency: string;
-  /** Epoch milliseconds. */
-  readonly at: number;
-  /** pending: in the edge's own file only. entered: in the group's log, and counted. */
-  readonly state: 'pending' | 'entered';
-  /** By how much the card's limit was exceeded when it was entered. */
-  readonly overspentMinor: string;
-}
 
 export interface StandInTotal {
   readonly currency: string;

@@ -1,6 +1,6 @@
 import { maskCardData } from '../../base/pan.ts';
+import { medianOf } from '../../base/statistics.ts';
 import type { Expectation } from './fault.ts';
-import { medianOf } from './figures.ts';
 import type { DrillRun } from './figures.ts';
 import { legend, tableOf, titleOf } from './report.ts';
 import type { DrillReport } from './report.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { medianOf } from '../../base/statistics.ts';
 import type { Expectation } from './fault.ts';
-import { medianOf } from './figures.ts';
 import type { DrillRun } from './figures.ts';
 import { checksOf, limitsText } from './limits.ts';
 import { goodEnd, goodRun, noContradictions, nothingWrong } from './testing.ts';

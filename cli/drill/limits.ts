@@ -1,5 +1,5 @@
+import { ascending, medianOf } from '../../base/statistics.ts';
 import type { Expectation } from './fault.ts';
-import { ascending, medianOf } from './figures.ts';
 import type { DrillRun, Findings, FinalFindings } from './figures.ts';
 
 /** What is asked of a drill, and whether it was so. Pure. */

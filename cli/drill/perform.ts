@@ -6,32 +6,17 @@ import type { Clock } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
 import { seededRandom } from '../../base/random.ts';
 import { UsageError } from '../acquirer/usage.ts';
-import type { Aim, DrillKind, FaultOptions, Ground } from './fault.ts';
+import type { Aim, Ground } from './fault.ts';
 import { faults } from './faults.ts';
 import type { DrillRun } from './figures.ts';
 import { openOtherGround, openOwnGround } from './ground.ts';
 import { reportHtml } from './html.ts';
-import type { LimitSet } from './limits.ts';
 import { isRoot } from './machine.ts';
 import { reportJson, reportText } from './report.ts';
 import type { DrillReport } from './report.ts';
-import { runDrill } from './runner.ts';
+import { runDrill, type DrillRequest } from './runner.ts';
 import type { DrillPlace } from './place.ts';
 import type { UndoJournal } from './undo.ts';
-
-/** A drill as it was asked for. */
-export interface DrillRequest {
-  readonly kind: DrillKind;
-  readonly options: FaultOptions;
-  readonly runs: number;
-  readonly rate: number;
-  readonly seed: number;
-  readonly limits: LimitSet;
-  readonly holdMs: number | undefined;
-  readonly warmUpMs: number | undefined;
-  /** Ownership is asked to return when everything is up, which it would do by itself, but later. */
-  readonly hurry: boolean;
-}
 
 export interface DrillSurroundings {
   readonly undo: UndoJournal;

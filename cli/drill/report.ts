@@ -1,6 +1,6 @@
 import { maskCardData } from '../../base/pan.ts';
+import { ascending, medianOf } from '../../base/statistics.ts';
 import type { DrillKind, Expectation } from './fault.ts';
-import { ascending, medianOf } from './figures.ts';
 import type { DrillRun, FinalFindings } from './figures.ts';
 import { doubleApprovals, localLost } from './limits.ts';
 import type { Check, Conditions, LimitSet } from './limits.ts';

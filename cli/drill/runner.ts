@@ -37,12 +37,10 @@ import { isAsBefore, lookAround, untilAllIsHome, withBus } from './scene.ts';
  * held against every node's log, and all copies are compared. At the end all journals are held against all nodes.
  */
 
-export interface DrillOptions {
+/** A drill as it was asked for. */
+export interface DrillRequest {
   readonly kind: DrillKind;
-  readonly fault: Fault;
   readonly options: FaultOptions;
-  /** What `options` say, for the report. */
-  readonly variant: string;
   readonly runs: number;
   /** Requests per second. */
   readonly rate: number;
@@ -52,7 +50,14 @@ export interface DrillOptions {
   readonly holdMs: number | undefined;
   /** Load before the fault; undefined: longer in the first run, by chance in the others. */
   readonly warmUpMs: number | undefined;
+  /** Ownership is asked to return when everything is up, which it would do by itself, but later. */
   readonly hurry: boolean;
+}
+
+export interface DrillOptions extends DrillRequest {
+  readonly fault: Fault;
+  /** What `options` say, for the report. */
+  readonly variant: string;
   readonly onAim?: (aim: Aim) => void;
   readonly onRun?: (run: DrillRun, aim: Aim) => void;
 }

@@ -5,9 +5,9 @@ import { assert, describeError } from '../../base/errors.ts';
 import type { GroupId, NodeId } from '../../base/identifiers.ts';
 import { realClock, realRandom } from '../../base/real.ts';
 import { voters, type Endpoint, type Topology } from '../../base/topology.ts';
-import { Driver, type DriverEvent, type OpenedGroup, type ReplicaStatus } from '../../replication/driver.ts';
+import { Driver, type DriverEvent, type ReplicaStatus } from '../../replication/driver.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
-import type { Membership } from '../../replication/raft.ts';
+import { openedGroup, type OpenedGroup } from '../../replication/opened-group.ts';
 import type { EditOutcome } from '../../store/group-file.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { NodeState } from '../../store/node-state.ts';
@@ -202,26 +202,7 @@ const driver: Driver = new Driver({
 });
 
 function openReader(path: string, group: GroupId, applied: number): OpenedGroup {
-  const reader = new GroupReader(path, group);
-  return {
-    path,
-    applied,
-    source: reader,
-    memberships: membershipsOf(reader, applied),
-    close: () => {
-      reader.close();
-    },
-  };
-}
-
-function membershipsOf(reader: GroupReader, applied: number): Membership[] {
-  const memberships: Membership[] = [];
-  for (let found = reader.membership(); found !== undefined; found = reader.membership(found.index - 1)) {
-    const { voters: votersThen, learners } = found.entry;
-    memberships.unshift({ index: found.index, voters: votersThen, learners });
-    if (found.index <= applied) break;
-  }
-  return memberships;
+  return openedGroup(new GroupReader(path, group), path, applied);
 }
 
 async function answer(request: ConsensusRequest): Promise<unknown> {

@@ -1,3 +1,18 @@
+/** What a node says of edits of its config.db by the sqlite3 shell. */
+export interface EditStatus {
+  /** Proposed, and not entered yet. */
+  readonly waiting: number;
+  /** Since the process started. */
+  readonly entered: number;
+  readonly refused: number;
+  readonly restored: number;
+  /** The newest that was undone, or the last time the triggers were put in order, within the last hour. */
+  readonly last: { readonly outcome: 'refused' | 'restored'; readonly reason: string } | null;
+}
+
+/** Of a process whose config.db nobody has edited, or that has none. */
+export const noEdits: EditStatus = { waiting: 0, entered: 0, refused: 0, restored: 0, last: null };
+
 /** What one process says about itself; the answer to the call `status`. */
 export interface ProcessStatus {
   readonly id: string;
@@ -25,6 +40,8 @@ export interface ProcessStatus {
   readonly reversalsDue: number;
   /** Approvals of this edge in stand-in: not yet in a log, and entered. */
   readonly standIn: { readonly pending: number; readonly entered: number };
+  /** Edits of this node's config.db by the sqlite3 shell. */
+  readonly edits: EditStatus;
   /** Absent when it cannot be told. */
   readonly disk?: DiskStatus | undefined;
   /** Peers that were refused because their nodes.yaml is another, and in what. */
@@ -82,7 +99,7 @@ type Without<Status, Keys extends keyof Status> = Omit<Status, Keys> & Partial<P
 /** The answer of any version: in a rolling upgrade some processes do not say yet what later ones do. */
 export type AnsweredStatus = Without<
   Omit<ProcessStatus, 'groups'>,
-  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn'
+  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn' | 'edits'
 > & {
   readonly groups: readonly Without<GroupStatus, 'lastTerm' | 'order' | 'voters' | 'learners' | 'votes' | 'salvage'>[];
 };
@@ -95,6 +112,7 @@ export function completeStatus(answered: AnsweredStatus): ProcessStatus {
     stalledMs: 0,
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
+    edits: noEdits,
     ...answered,
     groups: answered.groups.map((group) => ({
       lastTerm: group.term,

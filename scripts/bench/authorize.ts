@@ -8,6 +8,7 @@ import { join } from 'node:path';
 
 import { realClock, realRandom } from '../../base/real.ts';
 import { seededRandom } from '../../base/random.ts';
+import { medianOf } from '../../base/statistics.ts';
 import { parseTopology, type Topology } from '../../base/topology.ts';
 import { readAcquirerCards } from '../../cli/acquirer/cards.ts';
 import { runLoad } from '../../cli/acquirer/load.ts';
@@ -89,21 +90,16 @@ export async function benchAuthorize(options: AuthorizeOptions): Promise<Authori
       cards: cardCount,
       connections,
       inFlight: options.inFlight,
-      approvedPerSecond: Math.round(median(rates)),
+      approvedPerSecond: Math.round(medianOf(rates)),
       least: Math.round(rates[0] ?? 0),
       most: Math.round(rates.at(-1) ?? 0),
-      p50Ms: median(runs.map((run) => run.p50)),
-      p99Ms: median(runs.map((run) => run.p99)),
+      p50Ms: medianOf(runs.map((run) => run.p50)),
+      p99Ms: medianOf(runs.map((run) => run.p99)),
     };
   } finally {
     await cluster.stop();
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }
 
 /** One node, one broker; or the four nodes, three brokers and the witness of the sample. */

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 
 import { assert } from '../../base/errors.ts';
 import { realClock } from '../../base/real.ts';
+import { medianOf } from '../../base/statistics.ts';
 import { pack, unpack } from '../../switch/iso8583/codec.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 
@@ -73,10 +74,6 @@ function perSecond(call: () => unknown): number {
   return Math.round((calls / elapsedMs) * 1000);
 }
 
-function median(figures: readonly number[]): number {
-  return figures.toSorted((left, right) => left - right)[Math.trunc(figures.length / 2)] ?? 0;
-}
-
 export function benchCodec(): CodecBench {
   const message = { mti: '0100', fields: new Map(fields) };
   const packed = pack(message, iso87Ascii);
@@ -100,13 +97,13 @@ export function benchCodec(): CodecBench {
     ourPack: perSecond(calls.ourPack),
     baselinePack: perSecond(calls.baselinePack),
   }));
-  const of = (name: keyof typeof calls): number => median(figures.map((run) => run[name]));
+  const of = (name: keyof typeof calls): number => medianOf(figures.map((run) => run[name]));
   return {
     messageBytes: bytes.length,
     ours: { unpackPerSecond: of('ourUnpack'), packPerSecond: of('ourPack') },
     baseline: { unpackPerSecond: of('baselineUnpack'), packPerSecond: of('baselinePack') },
-    unpackRatio: median(figures.map((run) => run.ourUnpack / run.baselineUnpack)),
-    packRatio: median(figures.map((run) => run.ourPack / run.baselinePack)),
+    unpackRatio: medianOf(figures.map((run) => run.ourUnpack / run.baselineUnpack)),
+    packRatio: medianOf(figures.map((run) => run.ourPack / run.baselinePack)),
   };
 }
 

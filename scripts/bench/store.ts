@@ -8,6 +8,7 @@ import { join } from 'node:path';
 
 import { realClock } from '../../base/real.ts';
 import { cardId, groupId } from '../../base/identifiers.ts';
+import { medianOf } from '../../base/statistics.ts';
 import {
   chainEntry,
   encodeBody,
@@ -19,7 +20,6 @@ import {
 import { GroupFile } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { BareInserts } from './bare-inserts.ts';
-import { median } from './authorize.ts';
 
 export interface StoreBench {
   readonly groupSize: number;
@@ -67,8 +67,8 @@ export function benchStore(groupSize: number): StoreBench {
     }
     file.close();
     bare.close();
-    const oursPerSecond = Math.round(median(ours));
-    const barePerSecond = Math.round(median(baseline));
+    const oursPerSecond = Math.round(medianOf(ours));
+    const barePerSecond = Math.round(medianOf(baseline));
     return { groupSize, oursPerSecond, barePerSecond, ratio: oursPerSecond / barePerSecond };
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -15,8 +15,8 @@ import { Groups } from '../../cli/node/groups.ts';
 import { groupFileName, groupOfFile } from '../../cli/node/thread-writer.ts';
 import { configurationFold } from '../../config-db/configuration-fold.ts';
 import type { Channel } from '../../replication/bus.ts';
-import { Driver, type DriverEvent, type OpenedGroup } from '../../replication/driver.ts';
-import type { Membership } from '../../replication/raft.ts';
+import { Driver, type DriverEvent } from '../../replication/driver.ts';
+import { openedGroup, type OpenedGroup } from '../../replication/opened-group.ts';
 import { EdgeFile, type EdgeStore } from '../../store/edge-store.ts';
 import { GroupFile, noFold, type Fold } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
@@ -437,15 +437,7 @@ export class SwitchProcess implements AcquirerPort {
   #openReader(readers: Map<GroupId, GroupReader>, group: GroupId, path: string, applied: number): OpenedGroup {
     const reader = new GroupReader(path, group);
     readers.set(group, reader);
-    return {
-      path,
-      applied,
-      source: reader,
-      memberships: membershipsOf(reader, applied),
-      close: () => {
-        reader.close();
-      },
-    };
+    return openedGroup(reader, path, applied);
   }
 
   /** What the writer thread has done: where a file's last sync was, and the steps at which it can die. */
@@ -674,15 +666,6 @@ export class SwitchProcess implements AcquirerPort {
 }
 
 /** The newest membership at or below the applied index, and all later ones. */
-function membershipsOf(reader: GroupReader, applied: number): Membership[] {
-  const memberships: Membership[] = [];
-  for (let found = reader.membership(); found !== undefined; found = reader.membership(found.index - 1)) {
-    memberships.unshift({ index: found.index, voters: found.entry.voters, learners: found.entry.learners });
-    if (found.index <= applied) break;
-  }
-  return memberships;
-}
-
 /** The maintenance thread, as consensus uses it. */
 function snapshotReading(
   shelf: SnapshotShelf,
