@@ -27,6 +27,10 @@ export const errorCatalogue = {
     retryable: false,
     hint: 'Nothing was changed. Correct the named rows and enter them again.',
   },
+  VERSION_CONFLICT: {
+    retryable: false,
+    hint: 'Nothing was changed. Look at what is there now (`quadrant config history`), and enter the change again if it is still wanted.',
+  },
   CARD_UNKNOWN: { retryable: false, hint: 'Import the card first: quadrant cards import FILE.csv' },
   CALL_INVALID: { retryable: false, hint: 'CLI and nodes are of different versions, or a flag has a wrong value.' },
   BROKER_UNREACHABLE: {

@@ -224,7 +224,6 @@ export class ShellGuard implements EditGuard {
   }
 
   #markEntered(): void {
-    if (!hasTable(this.#database, 'configuration_history')) return;
     this.#database.exec(`
       UPDATE shell_edit SET outcome = 'entered', proposal = NULL,
         log_index = (SELECT min(log_index) FROM configuration_history WHERE configuration_history.change_id = shell_edit.change_id)

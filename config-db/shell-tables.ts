@@ -105,9 +105,14 @@ function noteSql(touched: string, keyColumns: readonly string[], row: 'OLD' | 'N
   );
 }
 
-/** Where the configuration's rows stand as the log says, whatever somebody has just written into its tables. */
-export function loggedName(database: Database.Database, table: ConfigurationTable): string {
-  const logged = `shell_logged_${table}`;
-  const found = database.prepare<[string], string>('SELECT name FROM sqlite_schema WHERE name = ?').pluck().get(logged);
-  return found ?? table;
+/** From which table of the file a table's rows are read. */
+export type NameOf = (table: ConfigurationTable) => string;
+
+/** Where the rows stand as the log says, whatever somebody has just written into the tables themselves. */
+export function asLogged(database: Database.Database): NameOf {
+  const exists = database.prepare<[string], string>('SELECT name FROM sqlite_schema WHERE name = ?').pluck();
+  return (table) => exists.get(`shell_logged_${table}`) ?? table;
 }
+
+/** The tables themselves: for the one who applies the log, inside whose transaction they are what it says. */
+export const itself: NameOf = (table) => table;

@@ -5,7 +5,7 @@ import { SwitchError } from '../../base/errors.ts';
 import { realClock } from '../../base/real.ts';
 import type { Topology } from '../../base/topology.ts';
 import { importCardFile } from '../commands/cards.ts';
-import { loadConfiguration } from '../commands/config.ts';
+import { loadConfiguration } from '../commands/config-change.ts';
 import type { ProcessStatus } from '../node/status.ts';
 import { OperatorBus } from '../operator-bus.ts';
 import type { ClusterOverview } from './overview.ts';

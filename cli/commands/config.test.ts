@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { SwitchError } from '../../base/errors.ts';
 import { temporaryFolder, topologyOnFreePorts } from '../cluster/testing.ts';
 import type { OperatorBus } from '../operator-bus.ts';
-import { loadConfiguration } from './config.ts';
+import { loadConfiguration } from './config-change.ts';
 
 /** A cluster that must not be asked: what is wrong with the file is found before. */
 async function loading(context: Parameters<typeof temporaryFolder>[0], yaml: string): Promise<unknown> {

@@ -11,11 +11,9 @@ import { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import { voters, type Topology } from '../../base/topology.ts';
 import { cardStatuses } from '../../config-db/cards.ts';
-import { currentRuleSetRow } from '../../config-db/configuration.ts';
-import { readConfiguration, readDerivedRows } from '../../config-db/configuration-fold.ts';
-import { explain, type Explanation } from '../../config-db/explain.ts';
-import { compileRuleSetRow, derive } from '../../config-db/rewrite.ts';
-import { configurationTables, decodeConfigurationChange, toSqlRow, type SqlValue } from '../../config-db/rows.ts';
+import type { VersionedChange } from '../../config-db/configuration-change.ts';
+import { decodeConfigurationChange, encodeConfigurationChange } from '../../config-db/rows.ts';
+import { readShellEdits } from '../../config-db/shell-edits.ts';
 import type { StandIn } from '../../store/edge-store.ts';
 import { encodeBody } from '../../store/entry.ts';
 import {
@@ -27,9 +25,17 @@ import {
 } from '../../store/ledger-reports.ts';
 import type { CardInput, CardInputResult } from '../../switch/card-changes.ts';
 import { importCards, sealCard, setCard } from './cards-desk.ts';
-import { ConfigurationDesk } from './configuration-desk.ts';
+import {
+  ConfigurationDesk,
+  type ChangeReply,
+  type ChangeRequest,
+  type ConfigurationLog,
+  type EntryPosition,
+} from './configuration-desk.ts';
+import { ConfigurationReports } from './configuration-reports.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
+import type { ShellChange } from './shell-desk.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
 export interface OperationsOptions {
@@ -75,11 +81,27 @@ const cardInput = z.strictObject({
   limit,
 });
 
+const versionedChanges = z
+  .array(z.strictObject({ change: z.string().max(200_000), replaces: z.int().min(0) }))
+  .max(10_000);
+
 const schemas = {
   'configuration.list': z.strictObject({ from: z.int().min(0) }),
+  'configuration.history': z.strictObject({
+    from: z.int().min(0),
+    table: z.string().max(100).optional(),
+    key: z.string().max(200).optional(),
+  }),
+  'configuration.edits': z.strictObject({}),
+  'configuration.preview': z.strictObject({ changes: versionedChanges }),
   'configuration.explain': z.strictObject({ pan }),
-  'configuration.enter': z.strictObject({ by, changes: z.array(z.string().max(200_000)).max(10_000) }),
-  'configuration.lead': z.strictObject({ by, origin: z.string(), changes: z.array(z.string()) }),
+  'configuration.enter': z.strictObject({ by, changes: versionedChanges }),
+  'configuration.lead': z.strictObject({
+    id: z.string().min(1).max(100),
+    by,
+    origin: z.string(),
+    changes: versionedChanges,
+  }),
   'cards.import': z.strictObject({ by, cards: z.array(card).max(maximumCardsPerCall) }),
   'cards.enter': z.strictObject({ by, group: z.string(), cards: z.array(cardInput).max(maximumCardsPerCall) }),
   'cards.set': z.strictObject({ by, pan, status: cardStatus.optional(), limit: limit.optional() }),
@@ -103,22 +125,6 @@ const schemas = {
 
 /** Calls that only nodes make to each other; the rest are operators'. */
 const peerMethods: ReadonlySet<string> = new Set(['configuration.lead', 'cards.enter', 'cards.change', 'compare.mark']);
-
-/** One row of configuration as this node holds it, derived columns included. */
-export interface ListedRow {
-  readonly table: string;
-  readonly row: Readonly<Record<string, string | number | null>>;
-  readonly derived: Readonly<Record<string, string | number | null>> | undefined;
-}
-
-/** A page of `configuration.list`; `next` is where the following one begins. */
-export interface ListedPage {
-  readonly rows: readonly ListedRow[];
-  readonly next: number | undefined;
-}
-
-/** Rows of a page: with the longest rule set among them they fit one answer. */
-const rowsPerPage = 500;
 
 export interface LedgerCard {
   readonly found: boolean;
@@ -147,6 +153,8 @@ export interface LedgerVoided {
 
 /** Approvals in stand-in of one group in one report, the newest: what fits an answer. */
 const maximumStandIns = 500;
+/** Edits by the shell in one answer. */
+const maximumShownEdits = 100;
 const ownerTimeoutMs = 5000;
 const retryMs = 100;
 
@@ -158,10 +166,25 @@ const retryMs = 100;
 export class Operations {
   readonly #options: OperationsOptions;
   readonly #desk: ConfigurationDesk;
+  readonly #configurations: ConfigurationReports;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
-    this.#desk = new ConfigurationDesk(options);
+    const { self, topology, clock, consensus, groups, log } = options;
+    this.#desk = new ConfigurationDesk({
+      hosted: () => groups.hosted.get(configGroup),
+      log: configurationLog(consensus),
+      topology,
+      clock,
+      journal: log,
+    });
+    this.#configurations = new ConfigurationReports({ self, topology, groups, hosted: (group) => this.#hosted(group) });
+  }
+
+  /** A change that the sqlite3 shell has made in this node's file: the log index, 0 when nothing had to be changed. */
+  async enterShellChange(change: ShellChange): Promise<number> {
+    const parameters = { ...change, origin: this.#options.self };
+    return (await this.#atOwner(configGroup, 'configuration.lead', parameters)) as number;
   }
 
   async serve(caller: 'operator' | 'peer', request: CallRequest): Promise<CallReply> {
@@ -178,17 +201,25 @@ export class Operations {
   async #dispatch(request: CallRequest): Promise<unknown> {
     switch (request.method) {
       case 'configuration.list':
-        return this.#list(parse('configuration.list', request).from);
+        return this.#configurations.list(parse('configuration.list', request).from);
+      case 'configuration.history':
+        return this.#configurations.history(parse('configuration.history', request));
       case 'configuration.explain':
-        return this.#explain(parse('configuration.explain', request).pan);
+        return this.#configurations.explain(parse('configuration.explain', request).pan);
+      case 'configuration.edits':
+        parse('configuration.edits', request);
+        return readShellEdits(this.#hosted(configGroup).reader.database, maximumShownEdits);
+      case 'configuration.preview':
+        return this.#configurations.preview(decodeChanges(parse('configuration.preview', request).changes));
       case 'configuration.enter': {
         const parameters = parse('configuration.enter', request);
-        const origin = this.#options.self;
-        return this.#atOwner(configGroup, 'configuration.lead', { ...parameters, origin });
+        const { self: origin, random } = this.#options;
+        const id = `${origin}-${random.bytes(12).toString('hex')}`;
+        return this.#atOwner(configGroup, 'configuration.lead', { ...parameters, id, origin });
       }
       case 'configuration.lead': {
-        const { changes, by: who, origin } = parse('configuration.lead', request);
-        return this.#desk.enter(changes.map(decodeConfigurationChange), who, origin);
+        const { changes, origin, ...rest } = parse('configuration.lead', request);
+        return this.#enterChange({ ...rest, origin: nodeId(origin), changes: decodeChanges(changes) });
       }
       case 'cards.import':
         return this.#import(parse('cards.import', request));
@@ -244,46 +275,12 @@ export class Operations {
     this.#options.log.info({ event: 'cards-entered', group, by: who, cards }, 'cards were added or changed');
   }
 
-  #list(from: number): ListedPage {
-    const { database } = this.#hosted(configGroup).reader;
-    const configuration = readConfiguration(database);
-    const derived = new Map(readDerivedRows(database).map((row) => [`${row.table} ${row.key}`, row.columns]));
-    const all = configurationTables.flatMap((table) =>
-      configuration[table].map((row) => {
-        const values = Object.fromEntries(
-          Object.entries(toSqlRow(row)).map(([column, value]) => [column, plain(value)]),
-        );
-        const key = table === 'pan_range' ? values['prefix'] : values['group_id'];
-        return { table, row: values, derived: derived.get(`${table} ${key ?? ''}`) };
-      }),
-    );
-    const next = from + rowsPerPage;
-    return { rows: all.slice(from, next), next: next < all.length ? next : undefined };
-  }
-
-  #explain(number: Pan): Explanation {
-    const { self, topology, groups } = this.#options;
-    const { database } = this.#hosted(configGroup).reader;
-    const configuration = readConfiguration(database);
-    const range = this.#configuration().rangeOf(number);
-    const map = configuration.failover_map.find((row) => row.group_id === range.group_id);
-    const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
-    if (map === undefined || ruleSetRow === undefined) {
-      throw new SwitchError('CONFIGURATION_REFUSED', `group ${range.group_id} is not in the failover map`);
-    }
-    const stored = readDerivedRows(database).find((row) => row.table === 'pan_range' && row.key === range.prefix);
-    const ruleSet = compileRuleSetRow(ruleSetRow);
-    const origin = (stored?.origin ?? self) as NodeId;
-    const joined = { ...range, failover_order: map.failover_order };
-    const nodes = topology.nodes.map(({ id, site }) => {
-      const derived = derive(ruleSet, 'pan_range', joined, { origin, target: id, topology });
-      // Its own row is shown as it is at work, not as it should be.
-      const columns = id === self && stored !== undefined ? stored.columns : derived.columns;
-      return { node: id, site, derived: { ...derived, columns } };
+  async #enterChange(request: ChangeRequest): Promise<number> {
+    const reply = await new Promise<ChangeReply>((resolve) => {
+      this.#desk.enter(request, resolve);
     });
-    const hosted = groups.hosted.get(range.group_id);
-    const { leader: owner, term } = hosted ?? {};
-    return explain({ node: self, card: number.masked(), range, map, nodes, owner, term });
+    if (reply.kind === 'failed') throw reply.error;
+    return reply.index;
   }
 
   async #import({
@@ -472,6 +469,32 @@ function parse<Method extends keyof typeof schemas>(
   throw new SwitchError('CALL_INVALID', `${method}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
 }
 
-function plain(value: SqlValue): string | number | null {
-  return typeof value === 'bigint' ? value.toString() : value;
+/** A change as it travels: its canonical JSON, and the version that it replaces. */
+export function encodeChanges(changes: readonly VersionedChange[]): { change: string; replaces: number }[] {
+  return changes.map(({ change, replaces }) => ({ change: encodeConfigurationChange(change), replaces }));
+}
+
+function decodeChanges(changes: readonly { readonly change: string; readonly replaces: number }[]): VersionedChange[] {
+  return changes.map(({ change, replaces }) => ({ change: decodeConfigurationChange(change), replaces }));
+}
+
+/** Consensus has ended where it rejects: the node is stopping. */
+function orNothing<T>(promise: Promise<T | undefined>): Promise<T | undefined> {
+  return promise.catch(() => undefined);
+}
+
+/** The log of `config` in the thread of consensus. */
+function configurationLog(consensus: Pick<Consensus, 'enter' | 'status'>): ConfigurationLog {
+  return {
+    end: (done) => {
+      const read = async (): Promise<EntryPosition | undefined> => {
+        const replica = (await consensus.status()).groups.find(({ group }) => group === configGroup);
+        return replica?.role === 'leader' ? { index: replica.last, term: replica.lastTerm } : undefined;
+      };
+      void orNothing(read()).then(done);
+    },
+    enter: (body, done) => {
+      void orNothing(consensus.enter(configGroup, body)).then(done);
+    },
+  };
 }
