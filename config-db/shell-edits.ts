@@ -37,7 +37,9 @@ export function readShellEdits(database: Database.Database, limit: number): Shel
 
 /** What has to be entered for an edit that waits. */
 export function readProposal(database: Database.Database, sequence: number): readonly ProposedChange[] {
-  const select = database.prepare<[number], string | null>('SELECT proposal FROM shell_edit WHERE sequence = ?').pluck();
+  const select = database
+    .prepare<[number], string | null>('SELECT proposal FROM shell_edit WHERE sequence = ?')
+    .pluck();
   return JSON.parse(select.get(sequence) ?? '[]') as ProposedChange[];
 }
 

@@ -33,17 +33,17 @@ const summary = (edit: Edit | undefined): string[] =>
 
 describe('an edit by the sqlite3 shell', () => {
   const proposed: readonly (readonly [what: string, sql: string, rows: string[]])[] = [
-    [
-      'UPDATE',
-      "UPDATE pan_range SET hold_days = 9 WHERE prefix = '990001'",
-      ['update pan_range 990001 hold_days'],
-    ],
+    ['UPDATE', "UPDATE pan_range SET hold_days = 9 WHERE prefix = '990001'", ['update pan_range 990001 hold_days']],
     [
       'INSERT naming the columns that people enter',
       "INSERT INTO range_limit (prefix, currency, daily_maximum_count) VALUES ('990001', '036', 3)",
       ['insert range_limit 990001/036'],
     ],
-    ['DELETE', "DELETE FROM range_limit WHERE prefix = '990001' AND currency = '840'", ['delete range_limit 990001/840']],
+    [
+      'DELETE',
+      "DELETE FROM range_limit WHERE prefix = '990001' AND currency = '840'",
+      ['delete range_limit 990001/840'],
+    ],
     [
       'INSERT OR REPLACE',
       "INSERT OR REPLACE INTO range_limit (prefix, currency, daily_maximum_count) VALUES ('990001', '840', 3)",
@@ -60,7 +60,11 @@ describe('an edit by the sqlite3 shell', () => {
     [
       'many rows of several tables in one transaction',
       "BEGIN; UPDATE acquirer_link SET deadline_ms = 999; UPDATE pan_range SET hold_days = hold_days + 1 WHERE prefix IN ('990001', '990002'); COMMIT",
-      ['update pan_range 990001 hold_days', 'update pan_range 990002 hold_days', 'update acquirer_link acquirer deadline_ms'],
+      [
+        'update pan_range 990001 hold_days',
+        'update pan_range 990002 hold_days',
+        'update acquirer_link acquirer deadline_ms',
+      ],
     ],
     [
       'an UPSERT',
@@ -87,7 +91,10 @@ describe('an edit by the sqlite3 shell', () => {
 
   test('names the version of each row that it replaces', (context) => {
     const config = new ConfigFile(context).enterSample();
-    shell(config.path, "UPDATE pan_range SET hold_days = 9 WHERE prefix = '990001'; INSERT INTO range_limit (prefix, currency) VALUES ('990001', '036');");
+    shell(
+      config.path,
+      "UPDATE pan_range SET hold_days = 9 WHERE prefix = '990001'; INSERT INTO range_limit (prefix, currency) VALUES ('990001', '036');",
+    );
     config.file.tendEdits([]);
     const proposal = JSON.parse(edits(config)[0]?.proposal ?? '[]') as { change: string; replaces: number }[];
     assert.deepEqual(
@@ -98,12 +105,36 @@ describe('an edit by the sqlite3 shell', () => {
   });
 
   const refused: readonly (readonly [what: string, sql: string, reason: RegExp])[] = [
-    ['a derived column', "UPDATE failover_map SET rank = 4 WHERE group_id = 'a'", /failover_map a: rank is made by the nodes/],
-    ['bookkeeping', "UPDATE acquirer_link SET entered_by = 'me', changed_at_index = 99", /entered_by, changed_at_index are made by the nodes/],
-    ['a limit of 2^53', 'UPDATE range_limit SET daily_maximum_minor = 9007199254740992', /daily_maximum_minor: expected whole minor units/],
-    ['a prefix of 20 digits', "UPDATE pan_range SET prefix = '99000100000000000000' WHERE prefix = '990001'", /prefix: expected 0 to 19 digits/],
-    ['a truth that is none', 'UPDATE acquirer_link SET partial_approval = 7', /partial_approval: expected true or false/],
-    ['a card number in a text', "UPDATE pan_range SET description = 'card 4111111111111111' WHERE prefix = '990001'", /description: looks like a card number/],
+    [
+      'a derived column',
+      "UPDATE failover_map SET rank = 4 WHERE group_id = 'a'",
+      /failover_map a: rank is made by the nodes/,
+    ],
+    [
+      'bookkeeping',
+      "UPDATE acquirer_link SET entered_by = 'me', changed_at_index = 99",
+      /entered_by, changed_at_index are made by the nodes/,
+    ],
+    [
+      'a limit of 2^53',
+      'UPDATE range_limit SET daily_maximum_minor = 9007199254740992',
+      /daily_maximum_minor: expected whole minor units/,
+    ],
+    [
+      'a prefix of 20 digits',
+      "UPDATE pan_range SET prefix = '99000100000000000000' WHERE prefix = '990001'",
+      /prefix: expected 0 to 19 digits/,
+    ],
+    [
+      'a truth that is none',
+      'UPDATE acquirer_link SET partial_approval = 7',
+      /partial_approval: expected true or false/,
+    ],
+    [
+      'a card number in a text',
+      "UPDATE pan_range SET description = 'card 4111111111111111' WHERE prefix = '990001'",
+      /description: looks like a card number/,
+    ],
   ];
   for (const [what, sql, reason] of refused) {
     test(`of ${what} is undone and the reason is kept`, (context) => {
@@ -122,7 +153,10 @@ describe('an edit by the sqlite3 shell', () => {
 
   test('of which one row is wrong is refused as a whole', (context) => {
     const config = new ConfigFile(context).enterSample();
-    shell(config.path, "BEGIN; UPDATE acquirer_link SET deadline_ms = 999; UPDATE failover_map SET rank = 4 WHERE group_id = 'a'; COMMIT;");
+    shell(
+      config.path,
+      "BEGIN; UPDATE acquirer_link SET deadline_ms = 999; UPDATE failover_map SET rank = 4 WHERE group_id = 'a'; COMMIT;",
+    );
     config.file.tendEdits([]);
     const [edit, ...more] = edits(config);
     assert.deepEqual([edit?.outcome, summary(edit).length, more], ['refused', 2, []]);
@@ -150,7 +184,7 @@ describe('an edit by the sqlite3 shell', () => {
 
   test('is put back before the next entry is applied, which then counts alone', (context) => {
     const config = new ConfigFile(context).enterSample();
-    shell(config.path, "UPDATE acquirer_link SET deadline_ms = 999, partial_approval = 1 - partial_approval;");
+    shell(config.path, 'UPDATE acquirer_link SET deadline_ms = 999, partial_approval = 1 - partial_approval;');
     const [link] = readByHand(config.path, 'SELECT link_id FROM acquirer_link');
     const [partial] = readByHand(config.path, 'SELECT partial_approval FROM shell_logged_acquirer_link');
     config.enter([
@@ -195,10 +229,14 @@ describe('what watches the tables', () => {
       'DROP TRIGGER shell_update_pan_range; CREATE TRIGGER shell_update_pan_range AFTER UPDATE ON pan_range BEGIN SELECT 1; END',
       /trigger shell_update_pan_range was altered and is restored/,
     ],
-    ['a dropped table of keys', 'DROP TRIGGER shell_update_pan_range; DROP TABLE shell_touched_pan_range', /shell_touched_pan_range was missing/],
+    [
+      'a dropped table of keys',
+      'DROP TRIGGER shell_update_pan_range; DROP TABLE shell_touched_pan_range',
+      /shell_touched_pan_range was missing/,
+    ],
     [
       "somebody else's trigger and index",
-      "DROP TRIGGER shell_update_pan_range; CREATE TRIGGER mine AFTER INSERT ON log BEGIN SELECT 1; END; CREATE UNIQUE INDEX one ON pan_range (description)",
+      'DROP TRIGGER shell_update_pan_range; CREATE TRIGGER mine AFTER INSERT ON log BEGIN SELECT 1; END; CREATE UNIQUE INDEX one ON pan_range (description)',
       /trigger mine was removed; index one was removed/,
     ],
   ];
@@ -206,11 +244,11 @@ describe('what watches the tables', () => {
     test(`${what} is noticed, reported and put in order, and what was edited past it is undone and reported`, (context) => {
       const config = new ConfigFile(context).enterSample();
       const before = content(config);
-      const schema = shell(config.path, "SELECT name, sql FROM sqlite_schema ORDER BY 1;");
+      const schema = shell(config.path, 'SELECT name, sql FROM sqlite_schema ORDER BY 1;');
       shell(config.path, `${sql}; UPDATE pan_range SET hold_days = 9 WHERE prefix = '990001';`);
       assert.equal(config.file.tendEdits([]), true);
       assert.equal(content(config), before);
-      assert.equal(shell(config.path, "SELECT name, sql FROM sqlite_schema ORDER BY 1;"), schema);
+      assert.equal(shell(config.path, 'SELECT name, sql FROM sqlite_schema ORDER BY 1;'), schema);
       const [restored, edit] = edits(config);
       assert.equal(restored?.outcome, 'restored');
       assert.match(restored.reason ?? '', said);
@@ -236,7 +274,7 @@ describe('what watches the tables', () => {
     const config = new ConfigFile(context).enterSample();
     const before = content(config);
     config.file.close();
-    shell(config.path, "DROP TRIGGER shell_delete_range_limit; DELETE FROM range_limit;");
+    shell(config.path, 'DROP TRIGGER shell_delete_range_limit; DELETE FROM range_limit;');
     config.restart();
     config.file.tendEdits([]);
     assert.equal(content(config), before);

@@ -72,7 +72,8 @@ export class ShellGuard implements EditGuard {
       this.#database.prepare<[], string | null>(`SELECT min(edited_at) FROM ${from}`).pluck().all(),
     );
     for (const table of this.#tables) this.#putBack(table);
-    if (restored.length > 0) this.#record({ editedAt: null, rows: [], outcome: 'restored', reason: restored.join('; ') });
+    if (restored.length > 0)
+      this.#record({ editedAt: null, rows: [], outcome: 'restored', reason: restored.join('; ') });
     const verdict = judgeEdits(edits);
     if (verdict !== undefined) {
       const [editedAt = null] = times.filter((time) => time !== null).sort();
@@ -96,7 +97,9 @@ export class ShellGuard implements EditGuard {
 
   close({ change, reason }: EditOutcome): void {
     this.#database
-      .prepare("UPDATE shell_edit SET outcome = ?, reason = ?, proposal = NULL WHERE change_id = ? AND outcome = 'waiting'")
+      .prepare(
+        "UPDATE shell_edit SET outcome = ?, reason = ?, proposal = NULL WHERE change_id = ? AND outcome = 'waiting'",
+      )
       .run(reason === undefined ? 'nothing to change' : 'refused', reason ?? null, change);
   }
 
@@ -158,7 +161,9 @@ export class ShellGuard implements EditGuard {
     }
     return [
       ...foreign.map(({ type, name, ours }) => `${type} ${name} was ${ours ? 'altered and is restored' : 'removed'}`),
-      ...missing.filter((name) => !foreign.some((each) => each.name === name)).map((name) => `${name} was missing and is restored`),
+      ...missing
+        .filter((name) => !foreign.some((each) => each.name === name))
+        .map((name) => `${name} was missing and is restored`),
     ];
   }
 
@@ -219,7 +224,9 @@ export class ShellGuard implements EditGuard {
       .prepare('INSERT INTO shell_edit (edited_at, rows, proposal, outcome, reason) VALUES (?, ?, ?, ?, ?)')
       .run(editedAt, JSON.stringify(rows), proposal, outcome, reason);
     this.#database
-      .prepare("DELETE FROM shell_edit WHERE outcome <> 'waiting' AND sequence <= (SELECT max(sequence) FROM shell_edit) - ?")
+      .prepare(
+        "DELETE FROM shell_edit WHERE outcome <> 'waiting' AND sequence <= (SELECT max(sequence) FROM shell_edit) - ?",
+      )
       .run(maximumKept);
   }
 
@@ -239,7 +246,9 @@ export class ShellGuard implements EditGuard {
 
 /** Whether the tables hold an edit that has not been dealt with, or nothing watches for edits. */
 export function isEdited(database: Database.Database, tables: readonly GuardedTable[]): boolean {
-  return hasTable(database, 'shell_edit') && (missingObjects(database, tables).length > 0 || isTouched(database, tables));
+  return (
+    hasTable(database, 'shell_edit') && (missingObjects(database, tables).length > 0 || isTouched(database, tables))
+  );
 }
 
 function isTouched(database: Database.Database, tables: readonly GuardedTable[]): boolean {
@@ -269,7 +278,9 @@ function missingObjects(database: Database.Database, tables: readonly GuardedTab
     ...['shell_edit', ...tables.flatMap(({ name, logged, touched }) => [name, logged, touched])].filter(
       (name) => !present.has(name),
     ),
-    ...tables.flatMap(({ triggers }) => [...triggers].flatMap(([name, sql]) => (present.get(name) === sql ? [] : [name]))),
+    ...tables.flatMap(({ triggers }) =>
+      [...triggers].flatMap(([name, sql]) => (present.get(name) === sql ? [] : [name])),
+    ),
   ];
 }
 

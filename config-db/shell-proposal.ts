@@ -43,8 +43,9 @@ export interface ProposedChange {
   readonly replaces: number;
 }
 
-/** Reasons beyond this many are counted only. */
-const maximumReasons = 20;
+/** Reasons beyond this many are counted only, and so are the rows that one reason is about. */
+const maximumReasons = 10;
+const maximumNamed = 3;
 
 /**
  * What comes of rows that were edited together: all of it is proposed, or nothing. Undefined when the rows are as they
@@ -53,7 +54,7 @@ const maximumReasons = 20;
 export function judgeEdits(edits: readonly RowEdit[]): EditVerdict | undefined {
   const rows: EditedRow[] = [];
   const changes: ProposedChange[] = [];
-  const reasons: string[] = [];
+  const reasons = new Reasons();
   for (const edit of edits) {
     const columns = changedColumns(edit);
     if (columns.length === 0) continue;
@@ -62,26 +63,43 @@ export function judgeEdits(edits: readonly RowEdit[]): EditVerdict | undefined {
     rows.push({ table: edit.table, key, edit: kind, columns: kind === 'update' ? columns : [] });
     const name = `${edit.table} ${key === '' ? "''" : key}`;
     if (!edit.isWatched) {
-      reasons.push(`${name}: edited past the triggers that watch this table`);
+      reasons.add(name, 'edited past the triggers that watch this table');
       continue;
     }
     const made = columns.filter((column) => kind === 'update' && !columnsOf(edit.table).includes(column));
     if (made.length > 0) {
-      reasons.push(`${name}: ${made.join(', ')} ${made.length === 1 ? 'is' : 'are'} made by the nodes and not entered`);
+      reasons.add(name, `${made.join(', ')} ${made.length === 1 ? 'is' : 'are'} made by the nodes and not entered`);
       continue;
     }
     try {
       changes.push({ change: encodeConfigurationChange(changeOf(edit)), replaces: versionOf(edit) });
     } catch (error) {
       if (!(error instanceof SwitchError)) throw error;
-      reasons.push(`${name}: ${error.message}`);
+      reasons.add(name, error.message);
     }
   }
   if (rows.length === 0) return undefined;
-  if (reasons.length === 0) return { rows, outcome: 'waiting', proposal: JSON.stringify(changes), reason: null };
-  const more = reasons.length - maximumReasons;
-  const told = [...reasons.slice(0, maximumReasons), ...(more > 0 ? [`and ${more} more`] : [])];
-  return { rows, outcome: 'refused', proposal: null, reason: told.join('; ') };
+  return reasons.text === ''
+    ? { rows, outcome: 'waiting', proposal: JSON.stringify(changes), reason: null }
+    : { rows, outcome: 'refused', proposal: null, reason: reasons.text };
+}
+
+/** Why rows cannot be entered; what holds for several is said once. */
+class Reasons {
+  readonly #rowsBy = new Map<string, string[]>();
+
+  add(row: string, reason: string): void {
+    this.#rowsBy.set(reason, [...(this.#rowsBy.get(reason) ?? []), row]);
+  }
+
+  get text(): string {
+    const told = [...this.#rowsBy].map(([reason, rows]) => {
+      const more = rows.length - maximumNamed;
+      return `${rows.slice(0, maximumNamed).join(', ')}${more > 0 ? ` and ${more} more` : ''}: ${reason}`;
+    });
+    const more = told.length - maximumReasons;
+    return [...told.slice(0, maximumReasons), ...(more > 0 ? [`and ${more} more reasons`] : [])].join('; ');
+  }
 }
 
 /** Columns that differ. What nodes make themselves may be left to its default, as `INSERT OR REPLACE` does. */

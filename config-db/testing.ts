@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 
-import { configGroup, nodeId } from '../base/identifiers.ts';
+import { configGroup, nodeId, type NodeId } from '../base/identifiers.ts';
 import type { ConfigurationEntry } from '../store/entry.ts';
 import { chainEntry, encodeBody } from '../store/entry.ts';
 import { GroupFile } from '../store/group-file.ts';
@@ -35,8 +35,11 @@ export class ConfigFile {
   readonly path: string;
   file: GroupFile;
 
-  constructor(context: Pick<TestContext, 'after'>, path = join(temporaryFolder(context), 'config.db')) {
-    this.path = path;
+  readonly #self: NodeId;
+
+  constructor(context: Pick<TestContext, 'after'>, self = nodeId('n1')) {
+    this.#self = self;
+    this.path = join(temporaryFolder(context), 'config.db');
     this.file = this.#open();
     context.after(() => {
       this.file.close();
@@ -77,6 +80,6 @@ export class ConfigFile {
   }
 
   #open(): GroupFile {
-    return GroupFile.open(this.path, configGroup, 'test', configurationFold(nodeId('n1'), topology));
+    return GroupFile.open(this.path, configGroup, 'test', configurationFold(this.#self, topology));
   }
 }

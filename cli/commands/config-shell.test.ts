@@ -22,7 +22,12 @@ test('edits of every node are listed with what became of them, and nodes that di
   const known: Readonly<Record<string, readonly ShellEdit[]>> = {
     n1: [],
     n2: [
-      edit({ outcome: 'restored', editedAt: null, rows: [], reason: 'shell_update_pan_range was missing and is restored' }),
+      edit({
+        outcome: 'restored',
+        editedAt: null,
+        rows: [],
+        reason: 'shell_update_pan_range was missing and is restored',
+      }),
       edit({
         outcome: 'refused',
         index: null,

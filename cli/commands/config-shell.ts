@@ -48,6 +48,9 @@ export function shellText({ nodes, missing }: ShellReport): string {
   ].join('\n');
 }
 
+/** Named columns of an edit. */
+const maximumColumns = 3;
+
 function outcomeOf({ outcome, index }: ShellEdit): string {
   return outcome === 'entered' ? `entered at ${index ?? '?'}` : outcome === 'refused' ? 'undone' : outcome;
 }
@@ -56,7 +59,9 @@ function rowsOf({ rows }: ShellEdit): string {
   const [first, ...more] = rows;
   if (first === undefined) return '-';
   const key = first.key === '' ? "''" : first.key;
-  const one = `${first.edit} ${first.table} ${key}${first.columns.length === 0 ? '' : ` (${first.columns.join(', ')})`}`;
+  const others = first.columns.length - maximumColumns;
+  const columns = [...first.columns.slice(0, maximumColumns), ...(others > 0 ? [`${others} more`] : [])].join(', ');
+  const one = `${first.edit} ${first.table} ${key}${columns === '' ? '' : ` (${columns})`}`;
   return more.length === 0 ? one : `${one} and ${counted(more.length, 'more row')}`;
 }
 

@@ -97,7 +97,15 @@ function give(name: string, snapshot: OpenSnapshot | undefined): void {
  * edited in the sqlite3 shell is not what the log says until the writer has put it back: that is waited for. Where it
  * takes too long, because a shell holds the file locked, there is no snapshot.
  */
-async function openSnapshot({ compare, group, path }: { compare: string; group: GroupId; path: string }): Promise<void> {
+async function openSnapshot({
+  compare,
+  group,
+  path,
+}: {
+  compare: string;
+  group: GroupId;
+  path: string;
+}): Promise<void> {
   const name = nameOf(compare, group);
   const deadlineMs = realClock.monotonicMs() + putBackWithinMs;
   while (!snapshots.has(name)) {

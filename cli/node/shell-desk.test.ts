@@ -51,7 +51,10 @@ class Bench {
   }
 
   enter({ id, by, changes }: ShellChange): number {
-    return this.config.enterText(changes.map(({ change }) => change), { id, by });
+    return this.config.enterText(
+      changes.map(({ change }) => change),
+      { id, by },
+    );
   }
 
   /** What a tenth of a second does: the writer looks, then the desk. */

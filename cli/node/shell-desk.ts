@@ -106,10 +106,16 @@ export class ShellDesk {
     switch (outcome) {
       case 'entered':
         this.#counts.entered += 1;
-        log.info({ event: 'shell-edit-entered', index, ...what }, 'an edit of config.db by the sqlite3 shell was entered');
+        log.info(
+          { event: 'shell-edit-entered', index, ...what },
+          'an edit of config.db by the sqlite3 shell was entered',
+        );
         break;
       case 'nothing to change':
-        log.info({ event: 'shell-edit-entered', ...what }, 'an edit of config.db by the sqlite3 shell had been made already');
+        log.info(
+          { event: 'shell-edit-entered', ...what },
+          'an edit of config.db by the sqlite3 shell had been made already',
+        );
         break;
       case 'refused':
       case 'restored': {
