@@ -13,7 +13,7 @@ export interface FoldShape {
   /** By table, the columns that each node makes for itself: they are in no snapshot (R10). */
   readonly derived?: Readonly<Record<string, readonly string[]>>;
   /** Whether the tables hold an edit by hand that has not been dealt with: they are not what the log says then. */
-  isEdited?(database: Database.Database): boolean;
+  readonly isEdited?: (database: Database.Database) => boolean;
 }
 
 /** The state that a group's committed entries add up to: what the file computes from its log as it applies it. */
