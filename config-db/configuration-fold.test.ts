@@ -362,17 +362,18 @@ describe('history', () => {
     const [first] = nodes.map(({ database }) =>
       readHistory(database, { table: 'failover_map', key: 'a', from: 0, limit: 9 }),
     );
+    assert.ok(first !== undefined);
     assert.deepEqual(
-      first?.map(({ by, index, change, ruleSetVersion }) => [by, index, change, ruleSetVersion]),
+      first.map(({ by, index, change, ruleSetVersion }) => [by, index, change, ruleSetVersion]),
       [
         ['bob', 3, 'of-bob', 1],
         ['alice', 2, 'of-alice', 1],
         ['operator', 1, 'change', 1],
       ],
     );
-    assert.equal(first?.[0]?.before, first?.[1]?.after);
-    assert.equal(first?.[2]?.before, null);
-    assert.match(first?.[0]?.after ?? '', /n4>n3>n2>n1/);
+    assert.equal(first[0]?.before, first[1]?.after);
+    assert.equal(first[2]?.before, null);
+    assert.match(first[0]?.after ?? '', /n4>n3>n2>n1/);
     for (const { database } of nodes) {
       assert.deepEqual(readHistory(database, { table: 'failover_map', key: 'a', from: 0, limit: 9 }), first);
     }

@@ -76,7 +76,7 @@ export function lastChangeIndex(database: Database.Database): number {
 /** The log index at which a change has been entered, or undefined. */
 export function indexOfChange(database: Database.Database, id: string): number | undefined {
   const select = database.prepare<[string], number>('SELECT log_index FROM configuration_history WHERE change_id = ?');
-  return select.pluck().get(id) as number | undefined;
+  return select.pluck().get(id);
 }
 
 /** The newest first, after the first `from` of them; at most `limit`. */
@@ -93,8 +93,12 @@ export function readHistory(
     .prepare<unknown[], HistoryRecord>(
       `SELECT log_index AS "index", table_name AS "table", row_key AS "key", before, after,
          rule_set_version AS ruleSetVersion, change_id AS change, origin, entered_by AS by, entered_at_ms AS at
-       FROM configuration_history WHERE (?1 IS NULL OR table_name = ?1) AND (?2 IS NULL OR row_key = ?2)
-       ORDER BY log_index DESC, position LIMIT ?3 OFFSET ?4`,
+       FROM configuration_history WHERE (@table IS NULL OR table_name = @table) AND (@key IS NULL OR row_key = @key)
+       ORDER BY log_index DESC, position LIMIT @limit OFFSET @from`,
     )
-    .all(filter.table ?? null, filter.key ?? null, filter.limit, filter.from);
+    .all({ table: null, key: null, ...defined(filter) });
+}
+
+function defined(values: object): object {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 }

@@ -21,7 +21,7 @@ import {
 import { systemErrorCode, UsageError } from '../acquirer/usage.ts';
 import { exitCode, formatTable, nodeOf, operatorName, reachableNode, type CommandContext } from '../context.ts';
 import { maximumEntryBytes } from '../node/configuration-desk.ts';
-import { encodeChanges } from '../node/operations.ts';
+import { encodeChanges } from '../node/configuration-calls.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { confirm } from './asking.ts';

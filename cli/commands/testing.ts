@@ -85,6 +85,7 @@ export function processOf(id: string, changes: Partial<ProcessStatus> = {}): Pro
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
     edits: noEdits,
+    restrictionsUndelivered: 0,
     ...changes,
   };
 }

@@ -42,6 +42,8 @@ export interface ProcessStatus {
   readonly standIn: { readonly pending: number; readonly entered: number };
   /** Edits of this node's config.db by the sqlite3 shell. */
   readonly edits: EditStatus;
+  /** Restrictions of cards that work at this node and that no owner has entered yet. */
+  readonly restrictionsUndelivered: number;
   /** Absent when it cannot be told. */
   readonly disk?: DiskStatus | undefined;
   /** Peers that were refused because their nodes.yaml is another, and in what. */
@@ -99,7 +101,7 @@ type Without<Status, Keys extends keyof Status> = Omit<Status, Keys> & Partial<P
 /** The answer of any version: in a rolling upgrade some processes do not say yet what later ones do. */
 export type AnsweredStatus = Without<
   Omit<ProcessStatus, 'groups'>,
-  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn' | 'edits'
+  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn' | 'restrictionsUndelivered' | 'edits'
 > & {
   readonly groups: readonly Without<GroupStatus, 'lastTerm' | 'order' | 'voters' | 'learners' | 'votes' | 'salvage'>[];
 };
@@ -113,6 +115,7 @@ export function completeStatus(answered: AnsweredStatus): ProcessStatus {
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
     edits: noEdits,
+    restrictionsUndelivered: 0,
     ...answered,
     groups: answered.groups.map((group) => ({
       lastTerm: group.term,
