@@ -112,6 +112,33 @@ export function isStoreBusy(error: unknown): boolean {
   return hasCode(error, 'SQLITE_BUSY');
 }
 
+/**
+ * What is wrong with a store's file. `disk`: it cannot be read or written now, and may be later. `damage`: what is in it
+ * makes no sense, and trying again helps nobody.
+ */
+export type StoreFailure = 'disk' | 'damage';
+
+/** Of an error that came out of a store's file, or of carrying out what it says. */
+export function storeFailureOf(error: unknown): StoreFailure {
+  if (error instanceof SwitchError && error.cause !== undefined) return storeFailureOf(error.cause);
+  const isDisk = isStoreError(error) && !hasCode(error, 'SQLITE_CORRUPT') && !hasCode(error, 'SQLITE_NOTADB');
+  return isDisk && !hasCode(error, 'SQLITE_CONSTRAINT') ? 'disk' : 'damage';
+}
+
+/** What `read` gives; undefined when a store's file could not be read, which `onFailure` hears of. */
+export function whenReadable<Result>(
+  read: () => Result,
+  onFailure: (error: unknown) => void = () => undefined,
+): Result | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (!isStoreError(error)) throw error;
+    onFailure(error);
+    return undefined;
+  }
+}
+
 function hasCode(error: unknown, beginning: string): boolean {
   return error instanceof Error && 'code' in error && String(error.code).startsWith(beginning);
 }
