@@ -1,5 +1,3 @@
-import type Database from 'better-sqlite3';
-
 import type { Clock } from '../../base/clock.ts';
 import { describeError, SwitchError } from '../../base/errors.ts';
 import type { NodeId } from '../../base/identifiers.ts';
@@ -7,6 +5,7 @@ import type { Logger } from '../../base/log.ts';
 import { readProposal, readShellEdits, type ShellEdit } from '../../config-db/shell-edits.ts';
 import type { ProposedChange } from '../../config-db/shell-proposal.ts';
 import type { EditOutcome } from '../../store/group-file.ts';
+import type { GroupReader } from '../../store/log-reader.ts';
 import type { EditStatus } from './status.ts';
 
 /** A change by the shell as it goes to the desk at the leader of `config`. */
@@ -21,7 +20,7 @@ export interface ShellDeskOptions {
   readonly clock: Clock;
   readonly log: Pick<Logger, 'info' | 'warn'>;
   /** A reader of config.db; undefined while there is none. */
-  readonly database: () => Database.Database | undefined;
+  readonly database: () => GroupReader['database'] | undefined;
   /** Enters a change once, however often it is brought: the log index; 0 when every row is as wanted already. */
   readonly bring: (change: ShellChange) => Promise<number>;
   /** Has it noted in config.db that an edit came to nothing. */
@@ -46,7 +45,7 @@ export class ShellDesk {
   readonly #counts = { entered: 0, refused: 0, restored: 0 };
   #waiting = 0;
   #last: { readonly outcome: 'refused' | 'restored'; readonly reason: string; readonly atMs: number } | undefined;
-  #seen: { readonly database: Database.Database; readonly version: unknown } | undefined;
+  #seen: { readonly database: GroupReader['database']; readonly version: unknown } | undefined;
   #bringing: string | undefined;
   #notBeforeMs = 0;
 
