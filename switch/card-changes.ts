@@ -5,6 +5,7 @@ import type { LedgerReader } from '../store/ledger.ts';
 
 /** A card as an issuer's file or an operator gives it, its number already hashed and encrypted. */
 export interface CardInput {
+  readonly bin: string;
   readonly panHash: string;
   readonly panKeyVersion: number;
   readonly panCipher: string;

@@ -67,7 +67,7 @@ class Bench {
   }
 
   due(number: number, of = group): void {
-    this.desk.due({ attempt: `n1.1.${number}`, key: `key ${number}`, group: of, at: 1 }, () => undefined);
+    this.desk.due([{ attempt: `n1.1.${number}`, key: `key ${number}`, group: of, at: 1 }], () => undefined);
   }
 
   /** Settles everything that was sent; what it was, each once. */

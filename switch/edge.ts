@@ -8,13 +8,14 @@ import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import { RecentMap } from '../base/recent-map.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
+import type { PanRangeRow } from '../config-db/rows.ts';
 import type { EdgeStore, ReversalDue, StandIn } from '../store/edge-store.ts';
 import type { DecisionEntry } from '../store/entry.ts';
 import type { LedgerReader } from '../store/ledger.ts';
 import { buildAnswer, buildRefusal, type Answerable } from './answer.ts';
 import { answerOf, isSameRequest, mayBeUndelivered, type DecidedAnswer } from './authorizer.ts';
 import { ClaimDesk, type SalvageSource } from './claim-desk.ts';
-import { claimId, type Claim } from './claims.ts';
+import { claimId, groupOf, type Claim } from './claims.ts';
 import type { ForwardedAnswer, ForwardedRequest, Settlement } from './forward.ts';
 import type { IsoMessage } from './iso8583/codec.ts';
 import type { GroupOwner, OwnerOutcome } from './owner.ts';
@@ -88,8 +89,12 @@ interface Pending {
   readonly id: number;
   readonly message: Answerable;
   readonly request: SwitchRequest;
-  readonly group: GroupId;
-  readonly attempt: string;
+  /** Whose the card is, as far as this edge knows. */
+  group: GroupId;
+  /** Of the request at that group: another group gets another one, so that each knows whether it may have decided it. */
+  attempt: string;
+  /** Attempts at other groups, which had the card's range before (R12). */
+  readonly before: { readonly group: GroupId; readonly attempt: string }[];
   readonly sinceMs: number;
   readonly deadlineMs: number;
   /** From when on this edge may approve it by itself. */
@@ -100,6 +105,7 @@ interface Pending {
   asked: NodeId | undefined;
   /** An owner may have decided it, or may yet: a datagram that was sent can arrive at any later time. */
   exposed: boolean;
+  redirects: number;
 }
 
 /** Sent again after this long without an answer: datagrams get lost. */
@@ -109,6 +115,8 @@ const bounceRetryMs = 50;
 /** Left of the deadline for an approval in stand-in, as a part of it and at least: for its sync. */
 const standInReserve = 0.1;
 const leastStandInReserveMs = 50;
+/** A request follows its card to another group at once so often; then it waits a little before it does. */
+const promptRedirects = 3;
 /** Keys remembered to notice one that returns for a card of another owner. */
 const rememberedKeys = 50_000;
 
@@ -143,7 +151,7 @@ export class Edge {
   /** Messages that came before there was a configuration to route them by. */
   #unrouted: Unrouted[] = [];
   readonly #pending = new Map<number, Pending>();
-  readonly #groupOfKey = new RecentMap<string, GroupId>(rememberedKeys);
+  readonly #rangeOfKey = new RecentMap<string, PanRangeRow>(rememberedKeys);
   /** Groups that have no leader here, since when. */
   readonly #leaderlessSince = new Map<GroupId, number>();
   #nextId = 1;
@@ -232,8 +240,9 @@ export class Edge {
       return;
     }
     const { request } = read;
-    const group = configuration.rangeOf(request.pan).group_id;
-    if (this.#isForOtherOwner(request, group)) {
+    const range = configuration.rangeOf(request.pan);
+    const group = range.group_id;
+    if (this.#isForOtherOwner(request, range)) {
       refuse(duplicate);
       return;
     }
@@ -250,6 +259,7 @@ export class Edge {
       request,
       group,
       attempt: `${self}.${boot}.${id}`,
+      before: [],
       sinceMs,
       deadlineMs: sinceMs + deadlineMs,
       standInMs: this.#options.standIn === undefined ? Number.POSITIVE_INFINITY : sinceMs + deadlineMs - reserveMs,
@@ -257,6 +267,7 @@ export class Edge {
       nextTryMs: 0,
       asked: undefined,
       exposed: false,
+      redirects: 0,
     };
     this.#pending.set(id, pending);
     this.#try(pending, nowMs);
@@ -302,20 +313,24 @@ export class Edge {
   onRequest(from: NodeId, forwarded: ForwardedRequest): void {
     // Read after a pause longer than what was left: its edge has answered 91, and a decision would hold for nobody.
     if (this.#options.clock.monotonicMs() - this.#lastTickMs > forwarded.remainingMs) return;
-    const group = this.#options.configuration()?.rangeOf(forwarded.request.pan).group_id;
-    const owner = group === undefined ? undefined : this.#options.ownerOf(group);
+    const owner = this.#options.ownerOf(forwarded.group);
     const answer = (outcome: OwnerOutcome): void => {
       this.#options.forwarder.sendAnswer(from, { id: forwarded.id, attempt: forwarded.attempt, outcome });
     };
-    if (owner === undefined) answer({ kind: 'bounce', reason: 'other-group' });
+    if (owner === undefined) answer({ kind: 'bounce', reason: 'not-the-owner' });
     else owner.request(forwarded.request, forwarded.attempt, answer);
   }
 
   /** As the owner: settles what another node brings. */
   onClaim(from: NodeId, claim: Claim): void {
-    const { group } = claim;
-    this.#options.ownerOf(group)?.claim(claim, from, (outcome) => {
-      this.#options.forwarder.sendSettlement(from, { group, id: claimId(claim), outcome });
+    const group = groupOf(claim);
+    this.#options.ownerOf(group)?.claim(claim, from, (outcome, heir) => {
+      this.#options.forwarder.sendSettlement(from, {
+        group,
+        id: claimId(claim),
+        outcome,
+        ...(heir !== undefined && { heir }),
+      });
     });
   }
 
@@ -324,11 +339,23 @@ export class Edge {
     this.#desk.onSettled(settlement);
   }
 
-  #isForOtherOwner(request: SwitchRequest, group: GroupId): boolean {
+  /** A range that was carved, merged or moved since is no other one: its owner knows whether the card is another. */
+  #isForOtherOwner(request: SwitchRequest, range: PanRangeRow): boolean {
     const key = duplicateKey(request);
-    const before = this.#groupOfKey.get(key);
-    if (before === undefined) this.#groupOfKey.set(key, group);
-    return before !== undefined && before !== group;
+    const before = this.#rangeOfKey.get(key);
+    if (before === undefined) this.#rangeOfKey.set(key, range);
+    if (before === undefined || before.group_id === range.group_id) return false;
+    return !before.prefix.startsWith(range.prefix) && !range.prefix.startsWith(before.prefix);
+  }
+
+  /** Another group has the card's range. What the one before may have decided is due when this is not answered. */
+  #redirect(pending: Pending, group: GroupId): void {
+    const { self, boot } = this.#options;
+    if (pending.exposed) pending.before.push({ group: pending.group, attempt: pending.attempt });
+    pending.redirects += 1;
+    pending.group = group;
+    pending.attempt = `${self}.${boot}.${pending.id}.${pending.redirects}`;
+    pending.exposed = false;
   }
 
   #try(pending: Pending, nowMs: number): void {
@@ -343,7 +370,7 @@ export class Edge {
     }
     pending.exposed = true;
     const { id, attempt, request, deadlineMs } = pending;
-    forwarder.sendRequest(leader, { id, attempt, remainingMs: deadlineMs - nowMs, request });
+    forwarder.sendRequest(leader, { id, attempt, group: pending.group, remainingMs: deadlineMs - nowMs, request });
   }
 
   #askHere(pending: Pending, nowMs: number): void {
@@ -383,25 +410,33 @@ export class Edge {
     } else {
       pending.asked = undefined;
       pending.nextTryMs = nowMs + bounceRetryMs;
+      if (outcome.reason === 'other-group') this.#follow(pending, outcome.group, nowMs);
     }
+  }
+
+  #follow(pending: Pending, group: GroupId, nowMs: number): void {
+    if (group === pending.group) return;
+    this.#redirect(pending, group);
+    if (pending.redirects <= promptRedirects) this.#try(pending, nowMs);
   }
 
   /** 91; when an owner may approve the request all the same, not before that is on disk as a reversal due. */
   #giveUp(pending: Pending): void {
     // From here on an approval is late, also one that comes before the sync has returned.
     this.#pending.delete(pending.id);
-    const due = this.#dueOf(pending);
-    if (due === undefined) this.#answerInoperative(pending);
+    const dues = this.#duesOf(pending);
+    if (dues.length === 0) this.#answerInoperative(pending);
     else {
-      this.#desk.due(due, () => {
+      this.#desk.due(dues, () => {
         this.#answerInoperative(pending);
       });
     }
   }
 
-  #dueOf({ attempt, group, request, exposed }: Pending): ReversalDue | undefined {
-    if (!exposed || !mayBeUndelivered(request)) return undefined;
-    return { attempt, key: duplicateKey(request), group, at: this.#options.clock.wallMs() };
+  #duesOf({ attempt, group, request, exposed, before }: Pending): readonly ReversalDue[] {
+    if (!mayBeUndelivered(request)) return [];
+    const due = { key: duplicateKey(request), at: this.#options.clock.wallMs() };
+    return [...before, ...(exposed ? [{ attempt, group }] : [])].map((each) => ({ ...due, ...each }));
   }
 
   #answerInoperative(pending: Pending): void {
@@ -438,7 +473,8 @@ export class Edge {
     const range = configuration?.rangeOf(request.pan);
     const link = configuration?.link(request.link);
     const ledger = standIn.ledgerOf(group);
-    if (configuration === undefined || range?.group_id !== group || link === undefined || ledger === undefined) {
+    const isMoving = range !== undefined && configuration?.moveOf(range.prefix) !== undefined;
+    if (configuration === undefined || range?.group_id !== group || isMoving || link === undefined || ledger === undefined) {
       return false;
     }
     const result = decideStandIn(request, {
@@ -473,7 +509,7 @@ export class Edge {
     if (failed) {
       this.#giveUp(pending);
     } else if (this.#options.clock.monotonicMs() >= deadlineMs) {
-      this.#desk.withdraw(attempt, this.#dueOf(pending), () => {
+      this.#desk.withdraw(attempt, this.#duesOf(pending), () => {
         this.#answerInoperative(pending);
       });
     } else {

@@ -46,6 +46,7 @@ class LedgerBank implements Bank {
       by: 'test',
       changed: [],
       added: cards.map(({ pan, expiry, currency }) => ({
+        bin: pan.bin(),
         panHash: pan.reveal(),
         panKeyVersion: 1,
         panCipher: '',

@@ -19,6 +19,7 @@ export const maximumCardsPerEntry = 250;
 /** A card from a file, ready for its owner: its number is hashed and encrypted where it was entered. */
 export function sealCard(card: CardFileCard, keys: CardKeys, random: Random): CardInput {
   return {
+    bin: card.pan.bin(),
     panHash: keys.hash(card.pan),
     panKeyVersion: keys.version,
     panCipher: keys.encrypt(card.pan, random),

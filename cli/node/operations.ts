@@ -66,6 +66,7 @@ const card = z.strictObject({
   limit,
 });
 const cardInput = z.strictObject({
+  bin: z.string().regex(/^[0-9]{8}$/),
   panHash: z.string().regex(/^[0-9a-f]{64}$/),
   panKeyVersion: z.int(),
   panCipher: z.string().max(200),

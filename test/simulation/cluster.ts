@@ -250,6 +250,7 @@ export class Cluster {
         at: threads.main.wallMs(),
         by: 'simulation',
         added: cards.map(({ pan, limit }) => ({
+          bin: panOf(pan).bin(),
           panHash: this.#cardKeys.hash(panOf(pan)),
           panKeyVersion: 1,
           panCipher: this.#cardKeys.encrypt(panOf(pan), this.random),
@@ -421,6 +422,7 @@ function configurationOf(orders: ReadonlyMap<GroupId, readonly NodeId[]>): Confi
         })),
       ),
     ],
+    range_move: [],
     range_limit: [...orders.keys()].map((group) => ({
       prefix: prefixOf(group, 'stand-in'),
       currency: '978',

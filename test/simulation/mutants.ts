@@ -223,8 +223,8 @@ export const mutants: readonly Mutant[] = [
     edits: [
       {
         file: 'switch/edge.ts',
-        from: 'if (!exposed || !mayBeUndelivered(request)) return undefined;',
-        to: 'if (exposed !== undefined) return undefined;',
+        from: 'if (!mayBeUndelivered(request)) return [];',
+        to: 'if (exposed || before.length > 0 || !exposed) return [];',
       },
     ],
   },
