@@ -306,7 +306,7 @@ export class TestLedger {
 }
 
 /** The card keys of a test: `hashOf` for a hash. */
-export const cardKeys = { version: 1, hash: hashOf } as unknown as CardKeys;
+export const cardKeys = { version: 1, hash: hashOf, decrypt: () => undefined } as unknown as CardKeys;
 
 export const localPan = panOf('990002000000001');
 export const foreignPan = panOf('990009000000001');

@@ -105,6 +105,12 @@ export class Groups {
     return this.#hosted.get(group)?.owner;
   }
 
+  /** This node's committed copy of a card group's fold. */
+  foldOf(group: GroupId): { readonly ledger: SqliteLedger; readonly ranges: RangeReader } | undefined {
+    const { ledger, ranges } = this.#hosted.get(group) ?? {};
+    return ledger === undefined || ranges === undefined ? undefined : { ledger, ranges };
+  }
+
   onEvent(event: DriverEvent): void {
     switch (event.kind) {
       case 'opened':

@@ -12,10 +12,12 @@ import { readRuleSetFile } from '../../config-db/rewrite.ts';
 import { encodeConfigurationChange } from '../../config-db/rows.ts';
 import { encodeBody, type CardsEntry, type ConfigurationRowChange } from '../../store/entry.ts';
 import { Acquirers, cardNumbers, links, type SimulatedCard } from './acquirers.ts';
+import { AllBooks } from './books.ts';
 import { SimulatedBus } from './bus.ts';
 import { booksOf, checkBalances, ReferenceFold } from './copies.ts';
 import { DiskFaults } from './disk-faults.ts';
 import { Machine } from './machine.ts';
+import { Moves } from './moves.ts';
 import type { Promised } from './journal.ts';
 import { checkJournals } from './model.ts';
 import { Observer } from './observer.ts';
@@ -49,12 +51,14 @@ const cardsPerRange = 4;
 /** A cluster in one thread, driven by one seed. `close` when done. */
 export class Cluster {
   readonly scheduler: Scheduler;
+  readonly seed: number;
   readonly random: Random;
   readonly bus: SimulatedBus;
   readonly processes: readonly SwitchProcess[];
   readonly observer: Observer;
   readonly acquirers: Acquirers;
   readonly disks: DiskFaults;
+  readonly moves: Moves;
   readonly orders: ReadonlyMap<GroupId, readonly NodeId[]>;
   /** Processes that nobody starts again until they are let. */
   readonly staysDown = new Set<NodeId>();
@@ -67,6 +71,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     const random = seededRandom(options.seed);
+    this.seed = options.seed;
     this.random = random;
     this.scheduler = new Scheduler(options.print);
     const parent = options.folder ?? (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
@@ -111,6 +116,9 @@ export class Cluster {
           cardKeys: this.#cardKeys,
           sealingKey: Buffer.alloc(32, 3),
           observer: this.observer,
+          endMove: (move) => {
+            this.moves.end(move);
+          },
           onDown: (how) => {
             this.observer.count(how);
             this.#restartLater(id, how.endsWith('disk') ? diskChangeMs : 20);
@@ -125,6 +133,7 @@ export class Cluster {
       this.#cards,
     );
     this.disks = new DiskFaults(this);
+    this.moves = new Moves(this, options.seed);
     this.#references = new Map(groups.map((group) => [group, new ReferenceFold(this.#folder, group)]));
     for (const process of this.processes) process.start();
     const sample = (): void => {
@@ -132,6 +141,10 @@ export class Cluster {
       this.scheduler.after(samplingMs, sample);
     };
     sample();
+  }
+
+  get pans(): readonly string[] {
+    return this.#cards.map(({ pan }) => pan);
   }
 
   get healed(): boolean {
@@ -192,6 +205,7 @@ export class Cluster {
       'not every group has a leader',
       electionMs,
     );
+    this.#runUntil(() => this.moves.haveEnded, 'ranges are still on their way');
     this.#runUntil(() => this.acquirers.settled, 'what acquirers insist on is not answered');
     this.#runUntil(() => this.#hasSettledClaims(), 'what nodes bring to owners is not entered');
     this.#runUntil(() => this.#agrees(), 'the copies do not agree');
@@ -305,21 +319,24 @@ export class Cluster {
 
   #checkAgreement(): void {
     this.checkFolds();
-    for (const group of this.orders.keys()) {
+    const all = [...this.orders.keys()].map((group) => {
       const books = booksOf(group, this.observer.committedLog(group));
       for (const process of this.processes) {
         const reader = this.observer.file(process, group);
         if (reader !== undefined && !process.isWitness) checkBalances(process.id, reader, books);
       }
-      const purchases = this.acquirers.purchases.filter((purchase) => purchase.group === group);
-      for (const [how, keys] of Object.entries(books.resolved)) this.observer.count(`${how} entry`, keys.size);
-      const { unknown } = checkJournals(purchases, books, {
-        resolved: books.resolved,
-        lostWithDisk: this.disks.lostKeys,
-        forgetful: this.disks.forgetful,
-      });
-      this.observer.count('purchase of which its acquirer knows no end', unknown);
-    }
+      return books;
+    });
+    // Cards move between groups: what their acquirers were promised stands in all books together.
+    const books = new AllBooks(all);
+    for (const [how, keys] of Object.entries(books.resolved)) this.observer.count(`${how} entry`, keys.size);
+    this.observer.count('range moved', books.moves);
+    const { unknown } = checkJournals(this.acquirers.purchases, books, {
+      resolved: books.resolved,
+      lostWithDisk: this.disks.lostKeys,
+      forgetful: this.disks.forgetful,
+    });
+    this.observer.count('purchase of which its acquirer knows no end', unknown);
     const committed = [...this.orders.keys()].map((group) => `${group} ${this.observer.committedLog(group).length}`);
     this.scheduler.trace('cluster', `agrees at ${committed.join(', ')}: ${JSON.stringify(this.acquirers.counts)}`);
   }

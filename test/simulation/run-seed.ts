@@ -18,6 +18,13 @@ export interface RunResult {
 
 const trafficMs = 62_000;
 const foldChecks = 2;
+/** Ranges are carved, moved and merged so often, in every other seed. */
+const movesInARun = 24;
+
+function rangesMove(seed: number): boolean {
+  return seed % 2 === 0;
+}
+
 /** A purchase about every so often: some 550 in a run. */
 const purchaseEveryMs = 95;
 
@@ -70,6 +77,7 @@ function run(cluster: Cluster, only: readonly FaultKind[] | undefined): void {
   cluster.enterCards();
   const faults = new Faults(cluster, only);
   faults.spread(6 + random.below(14), trafficMs - 2_000);
+  if (rangesMove(cluster.seed)) cluster.moves.spread(movesInARun, trafficMs - 2_000);
   acquirers.start(purchaseEveryMs);
   for (let check = 0; check < foldChecks; check++) {
     scheduler.run(trafficMs / foldChecks);
