@@ -6,6 +6,7 @@ import type { Logger } from '../../base/log.ts';
 import type { Topology } from '../../base/topology.ts';
 import { validateConfiguration, type Configuration } from '../../config-db/configuration.ts';
 import { readConfiguration } from '../../config-db/configuration-fold.ts';
+import { endOfMove, problemsOfRangeChanges } from '../../config-db/range-changes.ts';
 import {
   configurationTables,
   encodeConfigurationChange,
@@ -18,6 +19,14 @@ import {
 import { encodeBody, type ConfigurationRowChange } from '../../store/entry.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups } from './groups.ts';
+
+interface PlannedChange {
+  readonly plan: (before: Configuration) => readonly ConfigurationChange[];
+  readonly by: string;
+  readonly origin: string;
+  /** The move that the change ends. */
+  readonly ends: string | undefined;
+}
 
 /**
  * Where changes of the configuration are entered: on the node that leads `config`. One change at a time is checked
@@ -47,12 +56,21 @@ export class ConfigurationDesk {
 
   /** The log index of the change; 0 when every row is as given already. Throws CONFIGURATION_REFUSED. */
   enter(changes: readonly ConfigurationChange[], by: string, origin: string): Promise<number> {
-    const entered = this.#turn.then(() => this.#enter(changes, by, origin));
+    return this.#inTurn({ plan: () => changes, by, origin, ends: undefined });
+  }
+
+  /** The end of a range's move (R12): the range is the heir's from here on. 0: that has been entered already. */
+  endMove(move: string, origin: string): Promise<number> {
+    return this.#inTurn({ plan: (before) => endOfMove(before, move), by: `move ${move}`, origin, ends: move });
+  }
+
+  #inTurn(change: PlannedChange): Promise<number> {
+    const entered = this.#turn.then(() => this.#enter(change));
     this.#turn = entered.catch(() => undefined);
     return entered;
   }
 
-  async #enter(changes: readonly ConfigurationChange[], by: string, origin: string): Promise<number> {
+  async #enter({ plan, by, origin, ends }: PlannedChange): Promise<number> {
     const hosted = this.#groups.hosted.get(configGroup);
     const replica = (await this.#consensus.status()).groups.find(({ group }) => group === configGroup);
     if (hosted === undefined || replica?.role !== 'leader') {
@@ -62,9 +80,13 @@ export class ConfigurationDesk {
     await this.#whenApplied({ index: replica.last, term: replica.lastTerm });
     const before = readConfiguration(hosted.reader.database);
     const known = new Map(configurationTables.map((table) => [table, rowsByKey(before, table)]));
-    const real = changes.filter((change) => changesSomething(known.get(change.table) ?? new Map(), change));
+    const real = plan(before).filter((change) => changesSomething(known.get(change.table) ?? new Map(), change));
     if (real.length === 0) return 0;
-    refuseMoves(before, real);
+    refuseOrders(before, real);
+    const forbidden = problemsOfRangeChanges(before, real, ends);
+    if (forbidden.length > 0) {
+      throw new SwitchError('CONFIGURATION_REFUSED', forbidden.map(formatProblem).join('; '));
+    }
     const after = applyChanges(before, real);
     const problems = validateConfiguration(after, this.#topology);
     if (problems.length > 0) {
@@ -143,36 +165,16 @@ function changesSomething(rows: ReadonlyMap<string, Record<string, unknown>>, ch
 /** An entry has to fit one message of the bus, with room for everything else in it. */
 export const maximumEntryBytes = 600_000;
 
-/** Cards do not move between groups or owners in this release: that needs the hand-over of R12. */
-function refuseMoves(before: Configuration, changes: readonly ConfigurationChange[]): void {
-  const ranges = new Map(before.pan_range.map((row) => [row.prefix, row]));
+/** The failover order of a group with cards does not change in this release. */
+function refuseOrders(before: Configuration, changes: readonly ConfigurationChange[]): void {
   const problems = changes.flatMap((change) => {
-    if (change.table === 'failover_map') {
-      const group = change.operation === 'put' ? change.row.group_id : change.key.group_id;
-      return before.failover_map.some((row) => row.group_id === group)
-        ? [`failover_map ${group}: the order of a group with cards cannot be changed yet`]
-        : [];
-    }
-    if (change.table !== 'pan_range' || before.pan_range.length === 0) return [];
-    const prefix = change.operation === 'put' ? change.row.prefix : change.key.prefix;
-    if (change.operation === 'delete') return [`pan_range "${prefix}": a range cannot be deleted yet`];
-    const around = longestAround(ranges, prefix);
-    return around !== undefined && around.group_id !== change.row.group_id
-      ? [
-          `pan_range "${prefix}": its cards are group ${around.group_id}'s and cannot be moved to ${change.row.group_id} yet`,
-        ]
+    if (change.table !== 'failover_map') return [];
+    const group = change.operation === 'put' ? change.row.group_id : change.key.group_id;
+    return before.failover_map.some((row) => row.group_id === group)
+      ? [`failover_map ${group}: the order of a group with cards cannot be changed yet`]
       : [];
   });
   if (problems.length > 0) throw new SwitchError('CONFIGURATION_REFUSED', problems.join('; '));
-}
-
-/** The range whose cards a new range would take over: itself, or the longest prefix of its prefix. */
-function longestAround<Row>(ranges: ReadonlyMap<string, Row>, prefix: string): Row | undefined {
-  for (let length = prefix.length; length > 0; length--) {
-    const row = ranges.get(prefix.slice(0, length));
-    if (row !== undefined) return row;
-  }
-  return undefined;
 }
 
 function applyChanges(before: Configuration, changes: readonly ConfigurationChange[]): Configuration {

@@ -30,6 +30,7 @@ import { importCards, sealCard, setCard } from './cards-desk.ts';
 import { ConfigurationDesk } from './configuration-desk.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
+import { planRanges, rangesOnTheirWay } from './range-desk.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
 export interface OperationsOptions {
@@ -81,6 +82,9 @@ const schemas = {
   'configuration.explain': z.strictObject({ pan }),
   'configuration.enter': z.strictObject({ by, changes: z.array(z.string().max(200_000)).max(10_000) }),
   'configuration.lead': z.strictObject({ by, origin: z.string(), changes: z.array(z.string()) }),
+  'ranges.plan': z.strictObject({ changes: z.array(z.string().max(200_000)).max(1_000) }),
+  'ranges.status': z.strictObject({}),
+  'ranges.end': z.strictObject({ move: z.string().max(40), origin: z.string() }),
   'cards.import': z.strictObject({ by, cards: z.array(card).max(maximumCardsPerCall) }),
   'cards.enter': z.strictObject({ by, group: z.string(), cards: z.array(cardInput).max(maximumCardsPerCall) }),
   'cards.set': z.strictObject({ by, pan, status: cardStatus.optional(), limit: limit.optional() }),
@@ -103,7 +107,7 @@ const schemas = {
 } as const;
 
 /** Calls that only nodes make to each other; the rest are operators'. */
-const peerMethods: ReadonlySet<string> = new Set(['configuration.lead', 'cards.enter', 'cards.change', 'compare.mark']);
+const peerMethods: ReadonlySet<string> = new Set(['configuration.lead', 'ranges.end', 'cards.enter', 'cards.change', 'compare.mark']);
 
 /** One row of configuration as this node holds it, derived columns included. */
 export interface ListedRow {
@@ -191,6 +195,17 @@ export class Operations {
         const { changes, by: who, origin } = parse('configuration.lead', request);
         return this.#desk.enter(changes.map(decodeConfigurationChange), who, origin);
       }
+      case 'ranges.plan': {
+        const changes = parse('ranges.plan', request).changes.map(decodeConfigurationChange);
+        return planRanges(this.#options.groups, this.#configuration(), changes, this.#options.clock);
+      }
+      case 'ranges.status':
+        parse('ranges.status', request);
+        return { moves: rangesOnTheirWay(this.#options.groups, this.#configuration()) };
+      case 'ranges.end': {
+        const { move, origin } = parse('ranges.end', request);
+        return this.#desk.endMove(move, origin);
+      }
       case 'cards.import':
         return this.#import(parse('cards.import', request));
       case 'cards.enter': {
@@ -238,6 +253,14 @@ export class Operations {
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
+  }
+
+  /** Has the configuration say that a range's move has ended: asked for again while it does not. */
+  endMove(move: string): void {
+    const { self, log } = this.#options;
+    void this.#atOwner(configGroup, 'ranges.end', { move, origin: self }).catch((error: unknown) => {
+      log.warn({ event: 'range-move-open', move, reason: describeError(error) }, 'a move has ended, and config does not say so yet');
+    });
   }
 
   /** Whoever changed them, never which: a card's own history is in the group's log. */
@@ -428,7 +451,8 @@ export class Operations {
   #ledgerTransactions(key: string): LedgerTransaction[] {
     return [...this.#options.groups.hosted.values()].flatMap(({ group, ledger }) => {
       const row = ledger?.transactionByKey(key);
-      if (row === undefined) return [];
+      // Of a card that has left the row says only where it was.
+      if (row === undefined || ledger === undefined || (row.request.card !== '' && ledger.leftBy(row.request.card) !== '')) return [];
       const { index, responseCode, authorizationCode, state } = row;
       return [{ key, group, index, responseCode, authorizationCode, state }];
     });

@@ -288,7 +288,7 @@ export class Books {
           authorizationCode: of('authorization_code'),
           held: BigInt(of('held_minor')),
           posted: BigInt(of('posted_minor')),
-          state: (of('state') === 'moved' ? 'held' : of('state')) as BookedTransaction['state'],
+          state: isReversal ? 'recorded' : ((of('state') === 'moved' ? 'held' : of('state')) as BookedTransaction['state']),
           restores: BigInt(of('restores_minor')),
           completes: isReversal ? 0 : (this.byKey.get(of('original_index'))?.index ?? 0),
           attempts: new Set([of('attempt')]),

@@ -26,6 +26,7 @@ const replica = 'replication/replica.ts';
 const owner = 'switch/owner.ts';
 const authorizer = 'switch/authorizer.ts';
 const claims = 'switch/claims.ts';
+const rangeMoves = 'switch/range-moves.ts';
 
 const preVoteOff: Edit = {
   file: raft,
@@ -232,6 +233,48 @@ export const mutants: readonly Mutant[] = [
     name: 'what a log loses is not kept',
     foundBy: 3,
     edits: [{ file: replica, from: 'if (removed.length > 0) salvage(removed);', to: '' }],
+  },
+  {
+    name: 'the heir decides before it has copied',
+    foundBy: 2,
+    edits: [
+      {
+        file: rangeMoves,
+        from: "return row !== undefined && row.endIndex > 0 && isSettled ? 'here' : 'coming';",
+        to: "return row !== undefined ? 'here' : 'coming';",
+      },
+    ],
+  },
+  {
+    name: 'the old group decides on while its range leaves',
+    foundBy: 2,
+    edits: [
+      {
+        file: rangeMoves,
+        from: 'if (move !== undefined && log.stateOf(move.move_id).row !== undefined) return move.to_group;',
+        to: '',
+      },
+    ],
+  },
+  {
+    name: 'claims for a card that has left are settled where it was',
+    foundBy: 2,
+    faults: ['leader unheard', 'bad network', 'brokers away'],
+    edits: [{ file: owner, from: "if (leftBy !== '') {", to: "if (leftBy === 'none') {" }],
+  },
+  {
+    name: 'claims for a card that has left are sent on before it has come',
+    foundBy: 2,
+    faults: ['leader unheard', 'bad network', 'brokers away'],
+    edits: [{ file: owner, from: 'if (hasEnded && heir !== undefined)', to: 'if (heir !== undefined)' }],
+  },
+  {
+    name: 'a request follows its card under the attempt that the old group knows',
+    foundBy: 2,
+    faults: ['leader unheard', 'bad network', 'brokers away'],
+    edits: [
+      { file: 'switch/edge.ts', from: 'if (pending.exposed) pending.before.push({ group: pending.group, attempt: pending.attempt });', to: '' },
+    ],
   },
 ];
 

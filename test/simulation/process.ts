@@ -589,6 +589,7 @@ export class SwitchProcess implements AcquirerPort {
         edge.onClaim(from, claim);
       },
       onSettlement: (_, settlement) => {
+        if (settlement.outcome === 'moved') this.#options.observer.count('claim sent on');
         edge.onSettlement(settlement);
       },
     });
