@@ -88,7 +88,8 @@ function problemOfMerge(
   if (range === undefined) return undefined;
   const around = rangeAround(ranges, range.prefix);
   if (around === undefined) return 'the catch-all cannot be deleted';
-  if (isMoving(range.prefix) || isMoving(around.prefix)) return 'it or the range around it is moving: wait until that has ended';
+  if (isMoving(range.prefix) || isMoving(around.prefix))
+    return 'it or the range around it is moving: wait until that has ended';
   if (around.prefix === '') return 'no range is around it that could take its cards';
   return around.group_id === range.group_id
     ? undefined

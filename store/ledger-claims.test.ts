@@ -251,7 +251,11 @@ test('what the file has of them leaves the overlay, and is read from the file', 
     applyToLedger(file, group, at + 1, 1, body);
     overlay.settle(at + 1);
     assert.equal(overlay.repeatAttempts(2).length, 1, 'neither lost nor doubled');
-    for (const found of [overlay.undeliveredAttempt('x'), overlay.resolution(group, 1, 7), overlay.standIn('n1.1.stand-in')]) {
+    for (const found of [
+      overlay.undeliveredAttempt('x'),
+      overlay.resolution(group, 1, 7),
+      overlay.standIn('n1.1.stand-in'),
+    ]) {
       assert.ok(found !== undefined);
     }
   });

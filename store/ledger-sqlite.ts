@@ -374,7 +374,9 @@ export class SqliteLedger implements LedgerState {
     );
     this.#selectStandIn = select('SELECT * FROM stand_in WHERE attempt = ?');
     this.#selectRangeMove = select('SELECT * FROM range_move WHERE move = ?');
-    this.#selectLeftBy = database.prepare<unknown[], string>('SELECT left_by FROM card_place WHERE card_id = ?').pluck();
+    this.#selectLeftBy = database
+      .prepare<unknown[], string>('SELECT left_by FROM card_place WHERE card_id = ?')
+      .pluck();
     this.#selectHolds = select(
       "SELECT * FROM card_transaction WHERE card_id = ? AND state = 'held' ORDER BY log_index",
     );

@@ -5,10 +5,7 @@
 import type { CardId, GroupId } from '../base/identifiers.ts';
 import { cardId } from '../base/identifiers.ts';
 import { assert } from '../base/errors.ts';
-import {
-  hashOfRows,
-  type RangeMoveRow,
-} from './range-move.ts';
+import { hashOfRows, type RangeMoveRow } from './range-move.ts';
 import type {
   AttemptEntry,
   CardStatus,
@@ -57,14 +54,7 @@ export interface CardRow {
  * moved: it stands in the group to which the card's range has moved, and is that one's to release. completed: its hold went into a posting. posted: money moved. reversed, expired: the effect was taken back.
  */
 export type TransactionState =
-  | 'declined'
-  | 'recorded'
-  | 'held'
-  | 'moved'
-  | 'completed'
-  | 'posted'
-  | 'reversed'
-  | 'expired';
+  'declined' | 'recorded' | 'held' | 'moved' | 'completed' | 'posted' | 'reversed' | 'expired';
 
 /** One decided request and what became of it. */
 export interface TransactionRow {

@@ -34,7 +34,10 @@ const ofTransaction: readonly MovedTable[] = [
   { name: 'stand_in', where: 'transaction_index = ? ORDER BY log_index, attempt' },
 ];
 /** Approvals in stand-in that came to nothing: there is no transaction to bring them with. */
-const standInsOfCard: MovedTable = { name: 'stand_in', where: 'card_id = ? AND transaction_index = 0 ORDER BY attempt' };
+const standInsOfCard: MovedTable = {
+  name: 'stand_in',
+  where: 'card_id = ? AND transaction_index = 0 ORDER BY attempt',
+};
 
 export const movedTables: readonly string[] = [
   ...new Set([...ofCard, transactionTable, ...ofTransaction].map(({ name }) => name)),
@@ -89,7 +92,9 @@ export class RangeReader {
       )
       .raw()
       .safeIntegers(true);
-    this.#keyOf = database.prepare<[bigint], string>('SELECT request_key FROM card_transaction WHERE log_index = ?').pluck();
+    this.#keyOf = database
+      .prepare<[bigint], string>('SELECT request_key FROM card_transaction WHERE log_index = ?')
+      .pluck();
     this.#tables = new Map(
       [...ofCard, transactionTable, ...ofTransaction, standInsOfCard].map((table) => [
         table,
@@ -184,10 +189,7 @@ export class RangeReader {
 }
 
 function columnsOf(database: Database.Database, table: string): readonly string[] {
-  return database
-    .prepare<[string], string>('SELECT name FROM pragma_table_info(?) ORDER BY cid')
-    .pluck()
-    .all(table);
+  return database.prepare<[string], string>('SELECT name FROM pragma_table_info(?) ORDER BY cid').pluck().all(table);
 }
 
 interface TakenTable {

@@ -196,7 +196,8 @@ function resolve(entry: SalvageableEntry, offered: number, ledger: LedgerReader)
   const known = ledger.transactionByKey(entry.request.key);
   if (known !== undefined) {
     // A snapshot replaces entries that the log has after all; what came with its range has another index here.
-    const same = (known.index === offered || known.index < 0) && known.attempt === entry.attempt && known.decidedAt === entry.at;
+    const same =
+      (known.index === offered || known.index < 0) && known.attempt === entry.attempt && known.decidedAt === entry.at;
     return same ? { outcome: 'kept', index: known.index } : voided('decided');
   }
   const { card } = entry.request;

@@ -474,7 +474,13 @@ export class Edge {
     const link = configuration?.link(request.link);
     const ledger = standIn.ledgerOf(group);
     const isMoving = range !== undefined && configuration?.moveOf(range.prefix) !== undefined;
-    if (configuration === undefined || range?.group_id !== group || isMoving || link === undefined || ledger === undefined) {
+    if (
+      configuration === undefined ||
+      range?.group_id !== group ||
+      isMoving ||
+      link === undefined ||
+      ledger === undefined
+    ) {
       return false;
     }
     const result = decideStandIn(request, {

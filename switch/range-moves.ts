@@ -170,7 +170,11 @@ export class RangeMover {
   }
 
   #leave(owner: GroupOwner, row: RangeMoveRow, ranges: RangeReader): void {
-    const { cards, through, isLast } = ranges.cards(row, row.through, this.#options.cardsPerEntry ?? usualCardsPerEntry);
+    const { cards, through, isLast } = ranges.cards(
+      row,
+      row.through,
+      this.#options.cardsPerEntry ?? usualCardsPerEntry,
+    );
     const at = this.#options.clock.wallMs();
     owner.append({ kind: 'range-leave', at, move: row.move, cards, through, last: isLast });
   }
@@ -190,7 +194,14 @@ export class RangeMover {
     const about = { at, configIndex: configuration.index, move, prefix, from, outIndex };
     if (next.rows.length > 0) {
       const { rows, cards: begun } = next;
-      owner.append({ kind: 'range-rows', ...about, part: parts + 1, cards: begun, through: next.through, rows } satisfies EntryBody);
+      owner.append({
+        kind: 'range-rows',
+        ...about,
+        part: parts + 1,
+        cards: begun,
+        through: next.through,
+        rows,
+      } satisfies EntryBody);
     } else if (cards === left.cards) {
       owner.append({ kind: 'range-in', ...about, parts, cards, hash } satisfies EntryBody);
     } else {

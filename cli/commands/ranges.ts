@@ -27,7 +27,9 @@ const pollMs = 100;
 const progressMs = 1000;
 
 export function registerRanges(program: Command, run: RunCommand): void {
-  const ranges = program.command('ranges').description('PAN ranges: divide them, merge them, move them to other groups');
+  const ranges = program
+    .command('ranges')
+    .description('PAN ranges: divide them, merge them, move them to other groups');
   const changing = (name: string): Command =>
     ranges
       .command(name)
@@ -42,7 +44,9 @@ export function registerRanges(program: Command, run: RunCommand): void {
     .option('--no-wait', 'do not wait until it has ended')
     .option('--timeout <time>', 'how long to wait (default: 5m)')
     .addHelpText('after', moveHelp)
-    .action((prefix: string, group: string, options: Options) => run((context) => move(context, prefix, group, options)));
+    .action((prefix: string, group: string, options: Options) =>
+      run((context) => move(context, prefix, group, options)),
+    );
   changing('carve')
     .argument('<prefix>', 'of the new range, longer than that of the range around it')
     .description('makes a range of its own of some cards of a range, in the same group')
@@ -88,7 +92,11 @@ async function planCarve(
     throw new UsageError(`no range is around "${prefix}": a range of new cards is entered with \`quadrant config\``);
   }
   if (rows.some((row) => row['prefix'] === prefix)) throw new UsageError(`there is a range "${prefix}" already`);
-  const row = parseConfigurationRow('pan_range', { ...around, prefix, description: description ?? around['description'] });
+  const row = parseConfigurationRow('pan_range', {
+    ...around,
+    prefix,
+    description: description ?? around['description'],
+  });
   return [{ table: 'pan_range', operation: 'put', row }];
 }
 

@@ -189,7 +189,9 @@ export class Groups {
     const reader = new GroupReader(path, group);
     const ledger = group !== configGroup && cardKeys !== undefined ? new SqliteLedger(reader.database) : undefined;
     const ranges =
-      ledger === undefined ? undefined : new RangeReader(reader.database, (cipher) => cardKeys?.decrypt(cipher)?.reveal());
+      ledger === undefined
+        ? undefined
+        : new RangeReader(reader.database, (cipher) => cardKeys?.decrypt(cipher)?.reveal());
     const owner =
       ledger === undefined || cardKeys === undefined
         ? undefined

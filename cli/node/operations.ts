@@ -107,7 +107,13 @@ const schemas = {
 } as const;
 
 /** Calls that only nodes make to each other; the rest are operators'. */
-const peerMethods: ReadonlySet<string> = new Set(['configuration.lead', 'ranges.end', 'cards.enter', 'cards.change', 'compare.mark']);
+const peerMethods: ReadonlySet<string> = new Set([
+  'configuration.lead',
+  'ranges.end',
+  'cards.enter',
+  'cards.change',
+  'compare.mark',
+]);
 
 /** One row of configuration as this node holds it, derived columns included. */
 export interface ListedRow {
@@ -259,7 +265,10 @@ export class Operations {
   endMove(move: string): void {
     const { self, log } = this.#options;
     void this.#atOwner(configGroup, 'ranges.end', { move, origin: self }).catch((error: unknown) => {
-      log.warn({ event: 'range-move-open', move, reason: describeError(error) }, 'a move has ended, and config does not say so yet');
+      log.warn(
+        { event: 'range-move-open', move, reason: describeError(error) },
+        'a move has ended, and config does not say so yet',
+      );
     });
   }
 
@@ -452,7 +461,12 @@ export class Operations {
     return [...this.#options.groups.hosted.values()].flatMap(({ group, ledger }) => {
       const row = ledger?.transactionByKey(key);
       // Of a card that has left the row says only where it was.
-      if (row === undefined || ledger === undefined || (row.request.card !== '' && ledger.leftBy(row.request.card) !== '')) return [];
+      if (
+        row === undefined ||
+        ledger === undefined ||
+        (row.request.card !== '' && ledger.leftBy(row.request.card) !== '')
+      )
+        return [];
       const { index, responseCode, authorizationCode, state } = row;
       return [{ key, group, index, responseCode, authorizationCode, state }];
     });

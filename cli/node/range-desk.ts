@@ -49,7 +49,8 @@ export async function planRanges(
     if (change.table !== 'pan_range' && change.table !== 'range_move') continue;
     const prefix = change.operation === 'put' ? change.row.prefix : change.key.prefix;
     const range = configuration.range(prefix);
-    if (change.table === 'range_move' && range === undefined) problems.push(`pan_range "${prefix}": there is no such range`);
+    if (change.table === 'range_move' && range === undefined)
+      problems.push(`pan_range "${prefix}": there is no such range`);
     if (change.table === 'range_move' && change.operation === 'put') {
       involved.add(change.row.to_group);
       const { to_group: to } = change.row;

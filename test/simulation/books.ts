@@ -288,7 +288,9 @@ export class Books {
           authorizationCode: of('authorization_code'),
           held: BigInt(of('held_minor')),
           posted: BigInt(of('posted_minor')),
-          state: isReversal ? 'recorded' : ((of('state') === 'moved' ? 'held' : of('state')) as BookedTransaction['state']),
+          state: isReversal
+            ? 'recorded'
+            : ((of('state') === 'moved' ? 'held' : of('state')) as BookedTransaction['state']),
           restores: BigInt(of('restores_minor')),
           completes: isReversal ? 0 : (this.byKey.get(of('original_index'))?.index ?? 0),
           attempts: new Set([of('attempt')]),
@@ -378,7 +380,8 @@ export class AllBooks {
       if (at === -1 && lines.length === before.length) continue;
       throw new Violation(`${move} has brought ${String(lines[at])} of ${String(before[at])}`);
     }
-    const union = (how: keyof Books['resolved']): Set<string> => new Set(all.flatMap((books) => [...books.resolved[how]]));
+    const union = (how: keyof Books['resolved']): Set<string> =>
+      new Set(all.flatMap((books) => [...books.resolved[how]]));
     this.resolved = {
       adopted: union('adopted'),
       voided: union('voided'),

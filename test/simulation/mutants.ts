@@ -273,7 +273,11 @@ export const mutants: readonly Mutant[] = [
     foundBy: 2,
     faults: ['leader unheard', 'bad network', 'brokers away'],
     edits: [
-      { file: 'switch/edge.ts', from: 'if (pending.exposed) pending.before.push({ group: pending.group, attempt: pending.attempt });', to: '' },
+      {
+        file: 'switch/edge.ts',
+        from: 'if (pending.exposed) pending.before.push({ group: pending.group, attempt: pending.attempt });',
+        to: '',
+      },
     ],
   },
 ];
