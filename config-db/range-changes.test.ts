@@ -47,7 +47,11 @@ describe('a change of ranges', () => {
     ['cannot leave cards without a range', [drop('4000')], /no range is around it/],
     ['cannot delete the catch-all', [drop('')], /the catch-all cannot be deleted/],
     ['cannot move a range twice at once', [move('5000')], /it is on its way to group b/],
-    ['cannot call a move off', [{ table: 'range_move', operation: 'delete', key: { prefix: '5000' } }], /brought to its end/],
+    [
+      'cannot call a move off',
+      [{ table: 'range_move', operation: 'delete', key: { prefix: '5000' } }],
+      /brought to its end/,
+    ],
     ['cannot carve out of a range that moves', [put('50007')], /the range "5000" around it is moving/],
     ['cannot merge into a range that moves', [drop('500001')], /is moving: wait/],
     ['cannot delete a range that begins to move', [move('400001'), drop('400001')], /is moving: wait/],

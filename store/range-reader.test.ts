@@ -67,7 +67,7 @@ class Fold {
       post: '0',
       completes: 0,
       ...changes,
-    } as EntryBody);
+    });
   }
 
   rows(sql: string): unknown[] {
@@ -100,7 +100,7 @@ let moves = 0;
 function move(from: Fold, to: Fold, range: RangeOfCards, bytes = 1): string {
   const id = `move-${++moves}`;
   from.apply({ kind: 'range-out', at: 1, configIndex: 5, move: id, to: to.group, ...range });
-  for (let through = '', isLast = false; !isLast; ) {
+  for (let through = '', isLast = false; !isLast;) {
     const page = from.ranges.cards(range, through, 1);
     ({ through, isLast } = page);
     from.apply({ kind: 'range-leave', at: 1, move: id, cards: page.cards, through, last: isLast });
@@ -261,11 +261,18 @@ describe('a range that moves', () => {
       [{ prefix: '9900', nested: ['990001000000002'] }, true],
     ];
     for (const [each, isIn] of cases) {
-      assert.equal(isInRange(each, number.slice(0, 8), () => number), isIn, JSON.stringify(each));
+      assert.equal(
+        isInRange(each, number.slice(0, 8), () => number),
+        isIn,
+        JSON.stringify(each),
+      );
       const { cards } = new Fold(a).addCards(number).ranges.cards(each, '', 10);
       assert.equal(cards.length, isIn ? 1 : 0, JSON.stringify(each));
     }
-    assert.equal(isInRange({ prefix: '990001000000002', nested: [] }, '99000100', () => undefined), true);
+    assert.equal(
+      isInRange({ prefix: '990001000000002', nested: [] }, '99000100', () => undefined),
+      true,
+    );
   });
 });
 

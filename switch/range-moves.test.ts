@@ -35,7 +35,11 @@ describe('a card is decided', () => {
       'coming',
     ],
     ['then by the heir', place(otherGroup, move, { ...none, row: row('in', { endIndex: 9 }) }), 'here'],
-    ['not by a leader of the heir that has the end of the move before the rows', place(group, undefined, none, true), 'coming'],
+    [
+      'not by a leader of the heir that has the end of the move before the rows',
+      place(group, undefined, none, true),
+      'coming',
+    ],
   ];
   for (const [name, found, expected] of cases) {
     test(name, () => {
@@ -48,17 +52,43 @@ describe('the next step', () => {
   const left = row('out', { endIndex: 8, cards: 3 });
   const cases: readonly [string, string, string][] = [
     ['is that the range leaves', nextStep(group, range, move, none, undefined), 'out'],
-    ['waits until all that came onto file before is in the file', nextStep(group, range, move, { ...none, row: row('out') }, undefined), 'nothing'],
-    ['is that its cards leave', nextStep(group, range, move, { ...none, row: row('out'), inFile: row('out') }, undefined), 'leave'],
     [
-      'waits when others are not applied yet',
-      nextStep(group, range, move, { ...none, row: row('out', { parts: 6 }), inFile: row('out', { parts: 2 }) }, undefined),
+      'waits until all that came onto file before is in the file',
+      nextStep(group, range, move, { ...none, row: row('out') }, undefined),
       'nothing',
     ],
-    ['is none of the old group when all have left', nextStep(group, range, move, { ...none, row: left, inFile: left }, left), 'nothing'],
-    ['is none of the heir while they leave', nextStep(otherGroup, range, move, none, row('out', { cards: 2 })), 'nothing'],
+    [
+      'is that its cards leave',
+      nextStep(group, range, move, { ...none, row: row('out'), inFile: row('out') }, undefined),
+      'leave',
+    ],
+    [
+      'waits when others are not applied yet',
+      nextStep(
+        group,
+        range,
+        move,
+        { ...none, row: row('out', { parts: 6 }), inFile: row('out', { parts: 2 }) },
+        undefined,
+      ),
+      'nothing',
+    ],
+    [
+      'is none of the old group when all have left',
+      nextStep(group, range, move, { ...none, row: left, inFile: left }, left),
+      'nothing',
+    ],
+    [
+      'is none of the heir while they leave',
+      nextStep(otherGroup, range, move, none, row('out', { cards: 2 })),
+      'nothing',
+    ],
     ['is that rows come', nextStep(otherGroup, range, move, none, left), 'rows'],
-    ['is the end, when the heir has all', nextStep(otherGroup, range, move, { ...none, row: row('in', { endIndex: 9 }) }, left), 'end'],
+    [
+      'is the end, when the heir has all',
+      nextStep(otherGroup, range, move, { ...none, row: row('in', { endIndex: 9 }) }, left),
+      'end',
+    ],
     ['is none of a third group', nextStep('c' as never, range, move, none, left), 'nothing'],
   ];
   for (const [name, found, expected] of cases) {
@@ -69,7 +99,15 @@ describe('the next step', () => {
 });
 
 describe('an owner whose range leaves', () => {
-  const out = { kind: 'range-out', at: 1, configIndex: 2, move: 'm', prefix: '990001', nested: [], to: otherGroup } as const;
+  const out = {
+    kind: 'range-out',
+    at: 1,
+    configIndex: 2,
+    move: 'm',
+    prefix: '990001',
+    nested: [],
+    to: otherGroup,
+  } as const;
   const card = cardId(group, 1, 1, 0);
   const gone: EntryBody = { kind: 'range-leave', at: 1, move: 'm', cards: [card], through: '', last: true };
   const due = { kind: 'undelivered', group, attempt: 'n2.1.r', key: duplicateKey(requestOf()) } as const;

@@ -23,7 +23,7 @@ import { SalvageFile } from '../../store/salvage.ts';
 import { AcquirerServer } from '../../switch/acquirer-server.ts';
 import { Edge } from '../../switch/edge.ts';
 import { Forwarder } from '../../switch/forward.ts';
-import { RangeMover } from '../../switch/range-moves.ts';
+import { RangeMover } from '../../switch/range-mover.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';

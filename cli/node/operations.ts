@@ -1,3 +1,6 @@
+/*
+ * Over 500 lines because every call that a node takes, with the shape of its parameters, is to be seen in one place.
+ */
 import { z } from 'zod';
 
 import type { CardKeys } from '../../base/card-keys.ts';

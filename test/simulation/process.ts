@@ -28,7 +28,7 @@ import { SnapshotShelf, type SnapshotReading } from '../../store/snapshot-shelf.
 import { WriteQueue } from '../../store/write-queue.ts';
 import type { GroupWriter, WriterEvent } from '../../store/writer.ts';
 import { Edge } from '../../switch/edge.ts';
-import { RangeMover } from '../../switch/range-moves.ts';
+import { RangeMover } from '../../switch/range-mover.ts';
 import { Forwarder } from '../../switch/forward.ts';
 import type { IsoMessage } from '../../switch/iso8583/codec.ts';
 import type { AcquirerPort } from './acquirers.ts';
