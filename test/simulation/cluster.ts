@@ -31,6 +31,8 @@ export interface ClusterOptions {
   readonly nodes: number;
   readonly witness: boolean;
   readonly groups: number;
+  /** There is one group more, which `addLaterGroup` enters: none has cards at first. */
+  readonly laterGroup?: boolean;
   /** Entries that are kept when a log is trimmed; so few by default that it often is. */
   readonly keptLogEntries?: number;
   /** Where the files lie; in memory when undefined and the machine has such a folder. */
@@ -44,6 +46,7 @@ const healingMs = 30_000;
 /** Everything is up and connected: somebody leads every group after this. */
 const electionMs = 6_000;
 const samplingMs = 50;
+const laterGroup = groupId('e');
 /** Nobody puts another disk in faster than this. */
 const diskChangeMs = 1_200;
 const cardsPerRange = 4;
@@ -59,10 +62,11 @@ export class Cluster {
   readonly acquirers: Acquirers;
   readonly disks: DiskFaults;
   readonly moves: Moves;
-  readonly orders: ReadonlyMap<GroupId, readonly NodeId[]>;
+  readonly orders: Map<GroupId, readonly NodeId[]>;
   /** Processes that nobody starts again until they are let. */
   readonly staysDown = new Set<NodeId>();
   readonly #folder: string;
+  readonly #groupsAtFirst: readonly GroupId[];
   readonly #cards: readonly SimulatedCard[];
   readonly #configuration: Configuration;
   readonly #cardKeys = new CardKeys(1, Buffer.alloc(32, 1), Buffer.alloc(32, 2));
@@ -92,8 +96,10 @@ export class Cluster {
         rotated(nodes, index + (index === 2 ? random.below(nodes.length) : 0)),
       ]),
     );
-    const groups = [...this.orders.keys()];
     this.#configuration = configurationOf(this.orders);
+    this.#groupsAtFirst = [...this.orders.keys()];
+    if (options.laterGroup === true) this.orders.set(laterGroup, rotated(nodes, 1));
+    const groups = [...this.orders.keys()];
     const { pan_range: ranges } = this.#configuration;
     this.observer = new Observer(
       this.scheduler,
@@ -125,7 +131,7 @@ export class Cluster {
           },
         }),
     );
-    this.#cards = groups.flatMap((group) => cardsOf(group));
+    this.#cards = this.#groupsAtFirst.flatMap((group) => cardsOf(group));
     this.acquirers = new Acquirers(
       this.scheduler,
       random,
@@ -166,13 +172,18 @@ export class Cluster {
 
   /** Until the configuration is entered, and every group has its cards, committed. */
   enterCards(): void {
-    const done = (): boolean => [...this.orders.keys()].every((group) => this.#hasEntry(group, 'cards'));
+    const done = (): boolean => this.#groupsAtFirst.every((group) => this.#hasEntry(group, 'cards'));
     for (let tries = 0; tries < 100 && !done(); tries++) {
       if (!this.#hasEntry(configGroup, 'configuration')) this.#enterConfiguration();
-      for (const group of this.orders.keys()) this.#enterCardsOf(group);
+      for (const group of this.#groupsAtFirst) this.#enterCardsOf(group);
       this.scheduler.run(200, done);
     }
     if (!done()) throw new Violation(`no leader has taken the cards in 20 s: ${this.#positions()}`);
+  }
+
+  /** A group that is created while others work. */
+  addLaterGroup(): void {
+    this.moves.addGroup(laterGroup, this.orders.get(laterGroup) ?? []);
   }
 
   /** Folds of all copies, each at its own index, against that of the log. */

@@ -1,4 +1,4 @@
-import { configGroup, groupId, type GroupId } from '../../base/identifiers.ts';
+import { configGroup, groupId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { seededRandom, type Random } from '../../base/random.ts';
 import type { Configuration } from '../../config-db/configuration.ts';
 import { readConfiguration } from '../../config-db/configuration-fold.ts';
@@ -44,6 +44,24 @@ export class Moves {
         else this.#enter('move', (configuration) => this.#move(configuration));
       });
     }
+  }
+
+  /** A group that is entered while the cluster runs: it has no cards until a range moves there. */
+  addGroup(group: GroupId, order: readonly NodeId[]): void {
+    const row = { group_id: group, failover_order: order.join('>') };
+    const isIn = ({ failover_map: map }: Configuration): boolean => map.some((each) => each.group_id === group);
+    const again = (): void => {
+      if (this.#hasGroup(group)) return;
+      this.#enter('group added', (configuration) =>
+        isIn(configuration) ? [] : [{ table: 'failover_map', operation: 'put', row }],
+      );
+      this.#cluster.scheduler.after(500, again);
+    };
+    again();
+  }
+
+  #hasGroup(group: GroupId): boolean {
+    return this.#cluster.processes.some(({ running }) => running?.groups.configuration?.orders.has(group));
   }
 
   /** As the node that has the heir's owner asks for it. */

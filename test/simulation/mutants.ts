@@ -258,18 +258,18 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'claims for a card that has left are settled where it was',
-    foundBy: 2,
+    foundBy: 4,
     faults: ['leader unheard', 'bad network', 'brokers away'],
     edits: [{ file: owner, from: "if (leftBy !== '') {", to: "if (leftBy === 'none') {" }],
   },
   {
     name: 'claims for a card that has left are sent on before it has come',
-    foundBy: 2,
+    foundBy: 14,
     faults: ['leader unheard', 'bad network', 'brokers away'],
     edits: [{ file: owner, from: 'if (hasEnded && heir !== undefined)', to: 'if (heir !== undefined)' }],
   },
   {
-    name: 'a request follows its card under the attempt that the old group knows',
+    name: 'what the old group may have decided is not due when a request has followed its card',
     foundBy: 2,
     faults: ['leader unheard', 'bad network', 'brokers away'],
     edits: [
