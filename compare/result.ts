@@ -10,7 +10,9 @@ export type InconclusiveReason =
   | 'garbage'
   | 'format-differs'
   | 'no-other-copy'
-  | 'rules-unreadable';
+  | 'rules-unreadable'
+  | 'not-covered'
+  | 'not-recomputed';
 
 export interface Inconclusive {
   readonly reason: InconclusiveReason;
@@ -49,7 +51,7 @@ interface Place {
   readonly node: string;
   readonly group: string;
   readonly table: string;
-  /** Key columns and their values, masked. */
+  /** Key columns and their values, masked; empty when the file is damaged and no row can be named. */
   readonly key: Readonly<Record<string, string>>;
   /** Absent when the key reads like card data, or no single row is what is wrong: then there is nothing to mend by row. */
   readonly row?: RowAsFound;
@@ -57,17 +59,20 @@ interface Place {
 
 /**
  * What is wrong in one copy. A row is only-here, missing-here or differs in columns beside the copies that are right.
- * derived-differs: a column that the node has made for itself is not what the rewrite rules make of the row there.
- * broken-chain: the entry's hash does not follow from the entry before it, or the entry is not there.
+ * wrong-fold: copies agree on the row, and it is not what the log's entries add up to. derived-differs: a column that the
+ * node has made for itself is not what the rewrite rules make of the row there. broken-chain: the entry's hash does not
+ * follow from the entry before it, or the entry is not there. damaged: the file's pages contradict each other, or cannot
+ * be read.
  */
 export type Difference = Place &
   (
     | { readonly kind: 'only-here' | 'missing-here' | 'broken-chain' }
     | { readonly kind: 'columns-differ'; readonly columns: readonly ColumnDifference[] }
     | {
-        readonly kind: 'derived-differs';
+        readonly kind: 'derived-differs' | 'wrong-fold';
         readonly columns: readonly { readonly column: string; readonly here: string; readonly expected: string }[];
       }
+    | { readonly kind: 'damaged'; readonly message: string }
   );
 
 export interface TableResult {
