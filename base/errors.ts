@@ -27,6 +27,11 @@ export const errorCatalogue = {
     retryable: false,
     hint: 'Nothing was changed. Correct the named rows and enter them again.',
   },
+  CARD_CHANGED: {
+    retryable: false,
+    hint: 'Nothing was changed. Look at the card (quadrant cards get), and enter the change again if it is still wanted.',
+  },
+  CARD_CHANGE_REFUSED: { retryable: false, hint: 'Nothing was changed. Correct the named change and enter it again.' },
   CARD_UNKNOWN: { retryable: false, hint: 'Import the card first: quadrant cards import FILE.csv' },
   CALL_INVALID: { retryable: false, hint: 'CLI and nodes are of different versions, or a flag has a wrong value.' },
   BROKER_UNREACHABLE: {

@@ -30,9 +30,16 @@ const ledgerTables: readonly TableSpecification[] = [
     'card',
     'card_id',
     'pan_hash pan_key_version pan_cipher expiry status currency limit_minor held_minor posted_minor usage_date' +
-      ' usage_count usage_minor changed_at_index',
+      ' usage_count usage_minor changed_at_index number version change entered_at_ms entered_by origin deleted_at_ms',
   ),
   table('card_place', 'card_id', 'bin left_by'),
+  table('card_version', 'card_id version', 'change entered_at_ms entered_by origin expiry status limit_minor'),
+  table(
+    'card_restriction',
+    'restriction_id',
+    'card_id number status entered_at_ms entered_by origin log_index lifted_at_index',
+  ),
+  table('card_replaced_number', 'pan_hash', 'card_id number status'),
   table(
     'card_transaction',
     'log_index',

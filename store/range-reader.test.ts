@@ -44,7 +44,7 @@ class Fold {
       currency: '840',
       limit: '100000',
     }));
-    return this.apply({ kind: 'cards', at: 0, by: 'test', added, changed: [] });
+    return this.apply({ kind: 'cards', at: 0, by: 'test', origin: 'n1', added, changes: [] });
   }
 
   card(number: string): CardId {

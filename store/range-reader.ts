@@ -24,6 +24,9 @@ interface MovedTable {
 const ofCard: readonly MovedTable[] = [
   { name: 'card', where: 'card_id = ?' },
   { name: 'card_place', where: 'card_id = ?' },
+  { name: 'card_version', where: 'card_id = ? ORDER BY version' },
+  { name: 'card_restriction', where: 'card_id = ? ORDER BY log_index, restriction_id' },
+  { name: 'card_replaced_number', where: 'card_id = ? ORDER BY number' },
   { name: 'reversal_tombstone', where: 'card_id = ? ORDER BY log_index' },
   { name: 'resolution', where: 'card_id = ? ORDER BY log_index' },
 ];
@@ -45,6 +48,8 @@ export const movedTables: readonly string[] = [
 
 /** Columns that hold the index of the entry which wrote the row. */
 const numberColumns: ReadonlySet<string> = new Set(['log_index', 'changed_at_index']);
+/** The same, or 0 for none: of which only that is told. */
+const markColumns: ReadonlySet<string> = new Set(['lifted_at_index']);
 /** Columns that hold a transaction's index, or 0. */
 const referenceColumns: ReadonlySet<string> = new Set(['original_index', 'transaction_index']);
 
@@ -181,6 +186,7 @@ export class RangeReader {
     const values = row.map((value, at): string | null => {
       const column = columns[at] ?? '';
       if (value === null || numberColumns.has(column)) return null;
+      if (markColumns.has(column)) return value === 0n ? '0' : '1';
       if (!referenceColumns.has(column)) return value.toString();
       return value === 0n ? '' : (this.#keyOf.get(value as bigint) ?? '');
     });
@@ -231,6 +237,9 @@ export class RangeWriter {
       'DELETE FROM repeat_attempt WHERE transaction_index IN (SELECT log_index FROM card_transaction WHERE card_id = ?)',
       'DELETE FROM card_transaction WHERE card_id = ?',
       'DELETE FROM reversal_tombstone WHERE card_id = ?',
+      'DELETE FROM card_version WHERE card_id = ?',
+      'DELETE FROM card_restriction WHERE card_id = ?',
+      'DELETE FROM card_replaced_number WHERE card_id = ?',
     ].map((sql) => database.prepare<[string]>(sql));
   }
 
@@ -247,6 +256,7 @@ export class RangeWriter {
         const value = values[at] ?? null;
         if (column === 'changed_at_index') return BigInt(index);
         if (numberColumns.has(column)) return numberOf(position);
+        if (markColumns.has(column)) return value === '0' ? 0n : numberOf(position);
         if (referenceColumns.has(column)) return this.#transactionOf(value ?? '', card);
         if (name === 'card_place' && column === 'left_by') return '';
         if (name === 'card_transaction' && column === 'request_key') return this.#freeKey(value ?? '', card);

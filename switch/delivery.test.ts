@@ -141,10 +141,10 @@ class Node {
       },
       store: this.store,
       salvage: this.salvage,
+      cardKeys,
+      ledgerOf: () => this.ledger,
       standIn: {
-        cardKeys,
         random,
-        ledgerOf: () => this.ledger,
         afterMs: 1_000,
         maximumCount: 20,
         maximumMinor: 1_000_000n,

@@ -204,9 +204,16 @@ export class GroupOwner {
       bounce('overloaded');
       return;
     }
+    const panHash = cardKeys.hash(request.pan);
+    const card = this.#overlay.cardByPanHash(panHash);
+    // An earlier number of a card whose present one is of a range that has been divided off and moved since.
+    if (card !== undefined && card.panHash !== panHash && this.#overlay.leftBy(card.cardId) !== '') {
+      bounce('not-ready');
+      return;
+    }
     const decision = decide(request, {
       ledger: this.#overlay,
-      panHash: cardKeys.hash(request.pan),
+      panHash,
       range,
       limits: (currency) => configuration.limits(range.prefix, currency),
       link,
@@ -333,7 +340,7 @@ export class GroupOwner {
       this.#placeOf(configuration.rangeOf(pan), configuration) === 'here';
     return (
       body.added.every(({ panCipher }) => isHere(this.#options.cardKeys.decrypt(panCipher))) &&
-      body.changed.every(({ card }) => this.#overlay.leftBy(card) === '')
+      body.changes.every(({ card }) => this.#overlay.leftBy(card) === '')
     );
   }
 

@@ -157,8 +157,8 @@ describe('an owner whose range leaves', () => {
 
   test('takes no change of a card that has left', () => {
     const { bench } = leaving();
-    const change = { card, expiry: '2912', status: 'lost', limit: '1' } as const;
-    const cards = { kind: 'cards', at: 1, by: 'test', added: [], changed: [change] } as const;
+    const change = { kind: 'set', card, expiry: '2912', limit: '1' } as const;
+    const cards = { kind: 'cards', at: 1, by: 'test', origin: 'n1', added: [], changes: [change] } as const;
     assert.notEqual(bench.owner.append(cards), undefined);
     bench.owner.append(gone);
     assert.equal(bench.owner.append(cards), undefined);

@@ -4,7 +4,7 @@ import { waitFor } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
 import { realClock } from '../../base/real.ts';
 import type { Topology } from '../../base/topology.ts';
-import { importCardFile } from '../commands/cards.ts';
+import { importCardFile } from '../commands/cards-import.ts';
 import { loadConfiguration } from '../commands/config.ts';
 import type { ProcessStatus } from '../node/status.ts';
 import { OperatorBus } from '../operator-bus.ts';

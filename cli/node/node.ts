@@ -27,6 +27,7 @@ import { RangeMover } from '../../switch/range-mover.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
+import { purgeCards } from './cards-desk.ts';
 import { Consensus } from './consensus.ts';
 import { brokerLine } from './broker-line.ts';
 import type { ConsensusEvent, ConsensusStatus } from './consensus-thread.ts';
@@ -263,6 +264,7 @@ export class QuadrantNode {
       inFlight: this.#edge?.inFlight ?? 0,
       reversalsDue: this.#edge?.reversalsDue ?? 0,
       standIn: this.#standIns(),
+      restrictionsUndelivered: this.#edge?.undeliveredRestrictions.length ?? 0,
       salvage: (group) => this.#files?.salvage.counts(group) ?? { pending: 0, adopted: 0, voided: 0 },
       counters: {
         ...this.#counters,
@@ -345,7 +347,7 @@ export class QuadrantNode {
       this.#lookAtEdgeFile();
       this.#remarks.endOfSecond();
       this.#server?.tick();
-      this.#expireHolds();
+      this.#enterEnds();
       this.#checkpoint();
     });
     await this.#server?.listen();
@@ -440,13 +442,13 @@ export class QuadrantNode {
       forwarder,
       store: edgeFile,
       salvage,
+      cardKeys,
+      ledgerOf: (group) => {
+        const hosted = groups.hosted.get(group);
+        return hosted?.isCurrent === true ? hosted.ledger : undefined;
+      },
       standIn: {
-        cardKeys,
         random,
-        ledgerOf: (group) => {
-          const hosted = groups.hosted.get(group);
-          return hosted?.isCurrent === true ? hosted.ledger : undefined;
-        },
         afterMs: standInAfterTimeouts * topology.timings.electionTimeoutMs,
         maximumCount: topology.limits.standInCount,
         maximumMinor: BigInt(topology.limits.standInMinor),
@@ -464,6 +466,7 @@ export class QuadrantNode {
       consensus: this.#consensus,
       cardKeys,
       pendingStandIns: () => edge.standIns,
+      restrict: (card, kept, entered) => edge.restrict(card, kept, entered),
       callPeer: (to, request, timeoutMs) => calls.call(to, request, timeoutMs),
     });
     const calls = new PeerCalls({
@@ -595,8 +598,8 @@ export class QuadrantNode {
     });
   }
 
-  /** As owner: enters the end of holds whose time is over (R9: an entry, never a node's own clock at apply). */
-  #expireHolds(): void {
+  /** As owner: enters what time brings, holds that end and deleted cards (R9: an entry, never a node's clock at apply). */
+  #enterEnds(): void {
     const at = this.#options.clock.wallMs();
     for (const { owner } of this.#groups.hosted.values()) {
       if (owner?.ready !== true) continue;
@@ -604,6 +607,7 @@ export class QuadrantNode {
       for (let from = 0; from < due.length; from += expiriesPerEntry) {
         owner.append({ kind: 'expiry', at, holds: due.slice(from, from + expiriesPerEntry) });
       }
+      purgeCards(owner, at, this.id);
     }
   }
 

@@ -99,6 +99,8 @@ export class Books {
           this.cards.add(card);
           this.#limits.set(card, BigInt(limit));
         });
+        for (const change of body.changes)
+          if (change.kind === 'set') this.#limits.set(change.card, BigInt(change.limit));
         return;
       case 'range-out':
         return;

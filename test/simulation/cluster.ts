@@ -14,6 +14,7 @@ import { encodeBody, type CardsEntry, type ConfigurationRowChange } from '../../
 import { Acquirers, cardNumbers, links, type SimulatedCard } from './acquirers.ts';
 import { AllBooks } from './books.ts';
 import { SimulatedBus } from './bus.ts';
+import { CardChanges, changedCards } from './card-changes.ts';
 import { booksOf, checkBalances, ReferenceFold } from './copies.ts';
 import { DiskFaults } from './disk-faults.ts';
 import { Machine } from './machine.ts';
@@ -61,6 +62,7 @@ export class Cluster {
   readonly observer: Observer;
   readonly acquirers: Acquirers;
   readonly disks: DiskFaults;
+  readonly changes: CardChanges;
   readonly moves: Moves;
   readonly orders: Map<GroupId, readonly NodeId[]>;
   /** Processes that nobody starts again until they are let. */
@@ -131,15 +133,20 @@ export class Cluster {
           },
         }),
     );
-    this.#cards = this.#groupsAtFirst.flatMap((group) => cardsOf(group));
+    const bought = this.#groupsAtFirst.flatMap((group) => cardsOf(group));
+    const changed = this.#groupsAtFirst.flatMap((group) =>
+      promises.flatMap((promise) => changedCards(prefixOf(group, promise), { group, promise })),
+    );
+    this.#cards = [...bought, ...changed];
     this.acquirers = new Acquirers(
       this.scheduler,
       random,
       this.processes.filter(({ isWitness }) => !isWitness),
-      this.#cards,
+      bought,
     );
     this.disks = new DiskFaults(this);
     this.moves = new Moves(this, options.seed);
+    this.changes = new CardChanges(this, changed, { cardKeys: this.#cardKeys, seed: options.seed });
     this.#references = new Map(groups.map((group) => [group, new ReferenceFold(this.#folder, group)]));
     for (const process of this.processes) process.start();
     const sample = (): void => {
@@ -204,6 +211,7 @@ export class Cluster {
     this.scheduler.trace('cluster', 'heals');
     this.#healed = true;
     this.acquirers.stop();
+    this.changes.stop();
     this.staysDown.clear();
     for (const process of this.processes) {
       if (process.running === undefined)
@@ -284,7 +292,8 @@ export class Cluster {
           currency: '978',
           limit: limit.toString(),
         })),
-        changed: [],
+        origin: 'n1',
+        changes: [],
       };
       owner.append(entry);
     });
@@ -295,7 +304,8 @@ export class Cluster {
     return this.processes.every(({ running }) => {
       if (running?.edge === undefined) return running !== undefined;
       const { edge } = running.edge;
-      return edge.reversalsDue === 0 && edge.standIns.length === 0 && running.salvage?.counts().pending === 0;
+      const isEntered = edge.undeliveredRestrictions.length === 0 && edge.reversalsDue === 0;
+      return isEntered && edge.standIns.length === 0 && running.salvage?.counts().pending === 0;
     });
   }
 
@@ -330,6 +340,7 @@ export class Cluster {
 
   #checkAgreement(): void {
     this.checkFolds();
+    this.changes.check();
     const all = [...this.orders.keys()].map((group) => {
       const books = booksOf(group, this.observer.committedLog(group));
       for (const process of this.processes) {

@@ -87,6 +87,7 @@ function run(cluster: Cluster, only: readonly FaultKind[] | undefined): void {
     });
   }
   acquirers.start(purchaseEveryMs);
+  cluster.changes.start();
   for (let check = 0; check < foldChecks; check++) {
     scheduler.run(trafficMs / foldChecks);
     cluster.checkFolds();
