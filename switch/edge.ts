@@ -4,7 +4,7 @@
  */
 import type { CardKeys } from '../base/card-keys.ts';
 import type { Clock } from '../base/clock.ts';
-import type { SwitchError } from '../base/errors.ts';
+import { whenReadable, type SwitchError } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Pan } from '../base/pan.ts';
 import type { Random } from '../base/random.ts';
@@ -172,7 +172,7 @@ export class Edge {
     // The card's range may have moved since: the names of restrictions are nobody else's in any group.
     const hasRestriction = (group: GroupId, id: string): boolean =>
       [group, ...(options.configuration()?.orders.keys() ?? [])].some(
-        (each) => ledgerOf(each)?.restriction(id) !== undefined,
+        (each) => whenReadable(() => ledgerOf(each)?.restriction(id) !== undefined) === true,
       );
     this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim, hasRestriction });
   }
@@ -222,9 +222,27 @@ export class Edge {
     if (range === undefined || range.prefix === '') return undefined;
     this.#restrictions += 1;
     const id = `${self}.${boot}.r${this.#restrictions}`;
-    const restriction = { id, group: range.group_id, panHash: cardKeys.hash(pan), status, at: clock.wallMs(), by };
+    const panHash = cardKeys.hash(pan);
+    const group = this.#groupOfCard(panHash) ?? range.group_id;
+    const restriction = { id, group, panHash, status, at: clock.wallMs(), by };
     this.#desk.restrict(restriction, kept, entered);
     return id;
+  }
+
+  /**
+   * The group that has the card by this node's copies. An earlier number may be of a range that was divided off and moved
+   * away from the card's present one.
+   */
+  #groupOfCard(panHash: string): GroupId | undefined {
+    const { configuration, ledgerOf } = this.#options;
+    return [...(configuration()?.orders.keys() ?? [])].find(
+      (group) =>
+        whenReadable(() => {
+          const ledger = ledgerOf(group);
+          const card = ledger?.cardByPanHash(panHash);
+          return card !== undefined && ledger?.leftBy(card.cardId) === '';
+        }) === true,
+    );
   }
 
   /** Handles a message of an owner's class; calls `respond` exactly once. */
@@ -538,20 +556,23 @@ export class Edge {
     ) {
       return false;
     }
-    const result = decideStandIn(request, {
-      ledger,
-      panHash: this.#options.cardKeys.hash(request.pan),
-      range,
-      limits: (currency) => configuration.limits(range.prefix, currency),
-      link,
-      configIndex: configuration.index,
-      attempt,
-      at: clock.wallMs(),
-      random: standIn.random,
-      own: this.#desk.standIns,
-      maximumCount: standIn.maximumCount,
-      maximumMinor: standIn.maximumMinor,
-    });
+    const result = whenReadable(() =>
+      decideStandIn(request, {
+        ledger,
+        panHash: this.#options.cardKeys.hash(request.pan),
+        range,
+        limits: (currency) => configuration.limits(range.prefix, currency),
+        link,
+        configIndex: configuration.index,
+        attempt,
+        at: clock.wallMs(),
+        random: standIn.random,
+        own: this.#desk.standIns,
+        maximumCount: standIn.maximumCount,
+        maximumMinor: standIn.maximumMinor,
+      }),
+    );
+    if (result === undefined) return false;
     // What the rules refuse now they refuse until the deadline.
     if (result.kind === 'refused') pending.standInMs = Number.POSITIVE_INFINITY;
     if (result.kind === 'refused') return false;
@@ -586,8 +607,10 @@ export class Edge {
     const own = this.#desk.standInOf(duplicateKey(request));
     const ledger = this.#options.ledgerOf(group);
     if (own === undefined || ledger === undefined) return undefined;
-    const card = ledger.cardByPanHash(this.#options.cardKeys.hash(request.pan));
-    return isSameRequest(own.decision.request, request, card) ? own : 'other';
+    return whenReadable(() => {
+      const card = ledger.cardByPanHash(this.#options.cardKeys.hash(request.pan));
+      return isSameRequest(own.decision.request, request, card) ? own : 'other';
+    });
   }
 
   #answer(message: Answerable, decided: DecidedAnswer): IsoMessage {

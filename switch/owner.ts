@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { CardKeys } from '../base/card-keys.ts';
-import { assert } from '../base/errors.ts';
+import { assert, whenReadable } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import type { Pan } from '../base/pan.ts';
@@ -8,8 +8,9 @@ import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { PanRangeRow } from '../config-db/rows.ts';
 import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';
 import { applyToLedger, type LedgerReader } from '../store/ledger.ts';
+import type { RangeMoveRow } from '../store/range-move.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
-import { answerOf, decide, refusal, type DecidedAnswer } from './authorizer.ts';
+import { answerOf, decide, refusal, type DecidedAnswer, type Decision } from './authorizer.ts';
 import { cardOf, planClaim, type Claim, type ClaimOutcome } from './claims.ts';
 import { placeOf, type MoveState } from './range-moves.ts';
 import type { SwitchRequest } from './request.ts';
@@ -50,6 +51,8 @@ export interface OwnerOptions {
   /** Until when, on the clock's monotonic time, nobody else can lead the group (R3); 0: no lease. */
   readonly leaseUntilMs: () => number;
   readonly meter?: OwnerMeter;
+  /** The group's file cannot be read here: the owner has resigned. */
+  readonly onUnreadable: (error: unknown) => void;
 }
 
 /** Hears of every decision that had to wait for its entry's durability; so it has to be quick. */
@@ -79,6 +82,7 @@ interface Waiter {
 
 /** Entries between applied and last beyond which nothing new is decided: bounds the overlay. */
 const maximumOverlay = 50_000;
+const expiriesPerEntry = 500;
 
 /**
  * Decides the requests for one group's cards while this node leads the group.
@@ -185,7 +189,11 @@ export class GroupOwner {
     }
     const range = configuration.rangeOf(request.pan);
     const link = configuration.link(request.link);
-    const place = this.#placeOf(range, configuration);
+    const place = this.reading(() => this.#placeOf(range, configuration));
+    if (place === undefined) {
+      bounce('not-the-owner');
+      return;
+    }
     if (place === 'coming') {
       bounce('not-ready');
       return;
@@ -205,24 +213,32 @@ export class GroupOwner {
       return;
     }
     const panHash = cardKeys.hash(request.pan);
-    const card = this.#overlay.cardByPanHash(panHash);
-    // An earlier number of a card whose present one is of a range that has been divided off and moved since.
-    if (card !== undefined && card.panHash !== panHash && this.#overlay.leftBy(card.cardId) !== '') {
+    const decision = this.reading((): Decision | 'elsewhere' => {
+      const card = this.#overlay.cardByPanHash(panHash);
+      // An earlier number of a card whose present one is of a range that has been divided off and moved since.
+      const isElsewhere = card !== undefined && card.panHash !== panHash && this.#overlay.leftBy(card.cardId) !== '';
+      if (isElsewhere) return 'elsewhere';
+      return decide(request, {
+        ledger: this.#overlay,
+        panHash,
+        range,
+        limits: (currency) => configuration.limits(range.prefix, currency),
+        link,
+        configIndex: configuration.index,
+        durability: range.durability,
+        attempt,
+        at: clock.wallMs(),
+        random,
+      });
+    });
+    if (decision === 'elsewhere') {
       bounce('not-ready');
       return;
     }
-    const decision = decide(request, {
-      ledger: this.#overlay,
-      panHash,
-      range,
-      limits: (currency) => configuration.limits(range.prefix, currency),
-      link,
-      configIndex: configuration.index,
-      durability: range.durability,
-      attempt,
-      at: clock.wallMs(),
-      random,
-    });
+    if (decision === undefined) {
+      bounce('not-the-owner');
+      return;
+    }
     switch (decision.kind) {
       case 'given-up':
         bounce('given-up');
@@ -257,16 +273,17 @@ export class GroupOwner {
     if (configuration === undefined || this.#stalled()) return;
     // A card of the claim may be among what has come and is not in the file yet.
     if (this.#overlay.unsettledMoves.some(({ direction }) => direction === 'in')) return;
-    const card = cardOf(claim, this.#overlay);
-    const leftBy = card === '' ? '' : this.#overlay.leftBy(card);
-    if (leftBy !== '') {
-      const heir = this.#overlay.rangeMove(leftBy)?.other;
-      const hasEnded = configuration.moves.every((move) => move.move_id !== leftBy);
-      if (hasEnded && heir !== undefined) settled('moved', heir);
+    const move = this.reading(() => this.#leftWith(claim));
+    if (move !== null) {
+      const hasEnded = move !== undefined && configuration.moves.every(({ move_id: other }) => other !== move.move);
+      if (hasEnded) settled('moved', move.other);
       return;
     }
     const at = this.#options.clock.wallMs();
-    const plan = planClaim(claim, { ledger: this.#overlay, from, at, configIndex: configuration.index });
+    const plan = this.reading(() =>
+      planClaim(claim, { ledger: this.#overlay, from, at, configIndex: configuration.index }),
+    );
+    if (plan === undefined) return;
     const index = plan.kind === 'known' ? plan.index : this.append(plan.entry);
     if (index === undefined) return;
     const committed = (): void => {
@@ -281,9 +298,29 @@ export class GroupOwner {
     if (!this.ready || !this.#mayAppend(body)) return undefined;
     const index = this.#options.log.propose([encodeBody(body)]);
     if (index === undefined) return undefined;
-    this.#apply(index, this.#term, body);
-    this.#appendedAt.push({ index, ms: this.#options.clock.monotonicMs() });
-    return index;
+    return this.reading(() => {
+      this.#apply(index, this.#term, body);
+      this.#appendedAt.push({ index, ms: this.#options.clock.monotonicMs() });
+      return index;
+    });
+  }
+
+  /** Enters the end of holds whose time is over (R9: an entry, never a node's own clock at apply), so many at most. */
+  expireHolds(most: number): void {
+    if (!this.ready) return;
+    const at = this.#options.clock.wallMs();
+    const due = this.reading(() => this.#overlay.holdsDue(at, most).map((row) => row.index)) ?? [];
+    for (let from = 0; from < due.length; from += expiriesPerEntry) {
+      this.append({ kind: 'expiry', at, holds: due.slice(from, from + expiriesPerEntry) });
+    }
+  }
+
+  /** What cannot be read cannot be decided from: the group is left to the other copies. */
+  reading<Result>(read: () => Result): Result | undefined {
+    return whenReadable(read, (error) => {
+      this.resign();
+      this.#options.onUnreadable(error);
+    });
   }
 
   /** Calls one of the two once: `committed` when the entry is, `lost` when this node stops leading before. */
@@ -317,6 +354,14 @@ export class GroupOwner {
   moveState(move: string): MoveState {
     const isSettled = this.#overlay.unsettledMoves.every((row) => row.move !== move);
     return { row: this.#overlay.rangeMove(move), isSettled, inFile: this.#options.ledger.rangeMove(move) };
+  }
+
+  /** The move with which the claim's card has left the group; null while it is here, or unknown. */
+  #leftWith(claim: Claim): RangeMoveRow | undefined | null {
+    const card = cardOf(claim, this.#overlay);
+    const leftBy = card === '' ? '' : this.#overlay.leftBy(card);
+    if (leftBy === '') return null;
+    return this.#overlay.rangeMove(leftBy);
   }
 
   #placeOf(range: PanRangeRow, configuration: ConfigurationView): ReturnType<typeof placeOf> {

@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { whenReadable } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { EntryBody } from '../store/entry.ts';
@@ -55,8 +56,10 @@ export class RangeMover {
     const range = configuration?.range(prefix);
     if (owner === undefined || configuration === undefined || move === undefined || range === undefined) return;
     const from = this.#options.foldOf(range.group_id);
-    const left = from?.ledger.rangeMove(move.move_id);
-    const state = owner.moveState(move.move_id);
+    // What cannot be read of either is tried again: its own copy's owner is told by its own reading.
+    const left = whenReadable(() => from?.ledger.rangeMove(move.move_id));
+    const state = owner.reading(() => owner.moveState(move.move_id));
+    if (state === undefined) return;
     switch (nextStep(group, range, move, state, left)) {
       case 'out':
         owner.append({
@@ -85,11 +88,10 @@ export class RangeMover {
   }
 
   #leave(owner: GroupOwner, row: RangeMoveRow, ranges: RangeReader): void {
-    const { cards, through, isLast } = ranges.cards(
-      row,
-      row.through,
-      this.#options.cardsPerEntry ?? usualCardsPerEntry,
-    );
+    const limit = this.#options.cardsPerEntry ?? usualCardsPerEntry;
+    const page = owner.reading(() => ranges.cards(row, row.through, limit));
+    if (page === undefined) return;
+    const { cards, through, isLast } = page;
     const at = this.#options.clock.wallMs();
     owner.append({ kind: 'range-leave', at, move: row.move, cards, through, last: isLast });
   }
@@ -103,7 +105,8 @@ export class RangeMover {
     ranges: RangeReader,
   ): void {
     const { parts, through, cards, hash } = come ?? { parts: 0, through: '', cards: 0, hash: '' };
-    const next = ranges.part(left, through, this.#options.partBytes ?? usualPartBytes);
+    const next = whenReadable(() => ranges.part(left, through, this.#options.partBytes ?? usualPartBytes));
+    if (next === undefined) return;
     const { move, prefix, endIndex: outIndex } = left;
     const at = this.#options.clock.wallMs();
     const about = { at, configIndex: configuration.index, move, prefix, from, outIndex };

@@ -10,7 +10,7 @@ import type { RangePlan, RangeProgress } from '../node/range-desk.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
 import { confirm } from './asking.ts';
-import { listRows } from './config.ts';
+import { listRows } from './config-rows.ts';
 
 interface Options {
   readonly node?: string;
@@ -123,7 +123,8 @@ async function enter(
   if (!(await confirm(context, 'Enter the change into the cluster?', options.yes === true))) {
     return { plan, index: undefined };
   }
-  const index = (await bus.call(node, 'configuration.enter', { by: operatorName(), changes: encoded })) as number;
+  const versioned = encoded.map((each, at) => ({ change: each, replaces: plan.replaces[at] ?? 0 }));
+  const index = (await bus.call(node, 'configuration.enter', { by: operatorName(), changes: versioned })) as number;
   return { plan, index };
 }
 

@@ -1,7 +1,7 @@
 import { waitFor } from '../../base/clock.ts';
 import { encodeConfigurationChange, parseConfigurationRow } from '../../config-db/rows.ts';
 import { UsageError } from '../acquirer/usage.ts';
-import { listRows } from '../commands/config.ts';
+import { listRows } from '../commands/config-rows.ts';
 import { operatorName, reachableNode } from '../context.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { Aim, FaultOptions, Scene } from './fault.ts';
@@ -65,7 +65,8 @@ export async function beginMove(scene: Scene, { target: prefix, groups }: Aim): 
     const heir = groups.find((name) => name !== 'config' && scene.home.get(name) !== scene.home.get(String(group)));
     const move = `drill-${scene.ground.random.bytes(6).toString('hex')}`;
     const row = parseConfigurationRow('range_move', { prefix, to_group: heir, move_id: move });
-    const changes = [encodeConfigurationChange({ table: 'range_move', operation: 'put', row })];
+    const change = encodeConfigurationChange({ table: 'range_move', operation: 'put', row });
+    const changes = [{ change, replaces: 0 }];
     await bus.call(node, 'configuration.enter', { by: operatorName(), changes });
   });
 }

@@ -2,7 +2,8 @@ import { delay, type Clock } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { ConfigurationView } from '../../config-db/configuration-view.ts';
-import { readConfiguration } from '../../config-db/configuration-fold.ts';
+import { absent, keyOfChange } from '../../config-db/configuration-change.ts';
+import { readVersions } from '../../config-db/configuration-fold.ts';
 import { problemsOfRangeChanges } from '../../config-db/range-changes.ts';
 import { formatProblem, type ConfigurationChange } from '../../config-db/rows.ts';
 import type { Groups } from './groups.ts';
@@ -10,6 +11,8 @@ import type { Groups } from './groups.ts';
 /** What an operator is told before a change of ranges is entered. */
 export interface RangePlan {
   readonly problems: readonly string[];
+  /** Of each change the version of the row that it replaces. */
+  readonly replaces: readonly number[];
   /** Of each range that is to move or to go, how many cards it has as this node knows it. */
   readonly cards: Readonly<Record<string, number>>;
   /** Groups of which this node knows no owner: `config` and those that the change is about. */
@@ -41,7 +44,10 @@ export async function planRanges(
 ): Promise<RangePlan> {
   const hosted = groups.hosted.get(configGroup);
   if (hosted === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node has no configuration yet');
-  const before = readConfiguration(hosted.reader.database);
+  const { database } = hosted.reader;
+  const versions = database.transaction(() => readVersions(database))();
+  const before = versions.rows;
+  const replaces = changes.map((change) => versions.versionOf(change.table, keyOfChange(change))?.version ?? absent);
   const involved = new Set<GroupId>([configGroup]);
   const cards: Record<string, number> = {};
   const problems = problemsOfRangeChanges(before, changes).map(formatProblem);
@@ -63,7 +69,7 @@ export async function planRanges(
     cards[prefix] = await countCards(groups, configuration, prefix, range.group_id, clock);
   }
   const withoutOwner = [...involved].filter((group) => groups.leaderOf(group) === undefined);
-  return { problems, cards, withoutOwner };
+  return { problems, replaces, cards, withoutOwner };
 }
 
 async function countCards(

@@ -2,6 +2,7 @@ import { configGroup, groupId, type GroupId, type NodeId } from '../../base/iden
 import { seededRandom, type Random } from '../../base/random.ts';
 import type { Configuration } from '../../config-db/configuration.ts';
 import { readConfiguration } from '../../config-db/configuration-fold.ts';
+import { lastChangeIndex } from '../../config-db/configuration-history.ts';
 import { endOfMove, problemsOfRangeChanges } from '../../config-db/range-changes.ts';
 import { encodeConfigurationChange, type ConfigurationChange } from '../../config-db/rows.ts';
 import { encodeBody, type ConfigurationRowChange } from '../../store/entry.ts';
@@ -27,6 +28,7 @@ export class Moves {
   readonly #cluster: MovingCluster;
   readonly #random: Random;
   #begun = 0;
+  #entered = 0;
 
   constructor(cluster: MovingCluster, seed: number) {
     this.#cluster = cluster;
@@ -89,7 +91,15 @@ export class Moves {
       if (changes.length === 0 || problems.length > 0) return;
       const at = threads.consensus.wallMs();
       const rows = changes.map((change) => JSON.parse(encodeConfigurationChange(change)) as ConfigurationRowChange);
-      const body = encodeBody({ kind: 'configuration', at, by: 'simulation', origin: leader.id, changes: rows });
+      const checked = { id: `${what} ${String(++this.#entered)}`, checkedAt: lastChangeIndex(reader.database) };
+      const body = encodeBody({
+        kind: 'configuration',
+        ...checked,
+        at,
+        by: 'simulation',
+        origin: leader.id,
+        changes: rows,
+      });
       if (driver.enter(configGroup, [body]) === undefined) return;
       observer.count(what);
       scheduler.trace('cluster', `${what}: ${JSON.stringify(changes)}`);

@@ -294,13 +294,13 @@ export const mutants: readonly Mutant[] = [
     name: 'claims for a card that has left are settled where it was',
     foundBy: 4,
     faults: ['leader unheard', 'bad network', 'brokers away'],
-    edits: [{ file: owner, from: "if (leftBy !== '') {", to: "if (leftBy === 'none') {" }],
+    edits: [{ file: owner, from: "if (leftBy === '') return null;", to: "if (leftBy !== 'none') return null;" }],
   },
   {
     name: 'claims for a card that has left are sent on before it has come',
     foundBy: 14,
     faults: ['leader unheard', 'bad network', 'brokers away'],
-    edits: [{ file: owner, from: 'if (hasEnded && heir !== undefined)', to: 'if (heir !== undefined)' }],
+    edits: [{ file: owner, from: 'if (hasEnded) settled', to: 'if (move !== undefined) settled' }],
   },
   {
     name: 'what the old group may have decided is not due when a request has followed its card',

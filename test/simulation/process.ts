@@ -326,6 +326,11 @@ export class SwitchProcess implements AcquirerPort {
             driver.paused(group);
           });
         },
+        fail: (group, reason, cause) => {
+          toConsensus(() => {
+            driver.fail(group, reason, cause);
+          });
+        },
       },
       onMark: () => undefined,
       onLeader: (group) => {
