@@ -103,7 +103,7 @@ describe('an edit by the sqlite3 shell', () => {
       proposal.map(({ replaces }) => replaces),
       [1, 0],
     );
-    assert.match(proposal[0]?.change ?? '', /hold_days\\":9/);
+    assert.match(proposal[0]?.change ?? '', /"hold_days":9/);
   });
 
   const refused: readonly (readonly [what: string, sql: string, reason: RegExp])[] = [
