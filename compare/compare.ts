@@ -66,10 +66,12 @@ export async function compareGroup(options: CompareOptions): Promise<GroupResult
   const outcomes: Outcome[] = [];
   const results: TableResult[] = [];
   const alive = new KeptAlive(sides, options);
-  const wantsFolds = options.recompute === true && tables.some(({ throughApplied }) => !throughApplied);
-  const recomputed = wantsFolds ? await recompute(sides, options, alive) : undefined;
+  let recomputed: Recomputed | undefined;
   for (const table of tables) {
     const holders = sides.filter(({ holds }) => table.throughApplied || holds === 'log-and-fold');
+    if (options.recompute === true && !table.throughApplied) {
+      recomputed ??= await recompute(withGoodLogs(sides, results), options, alive);
+    }
     const expected = table.throughApplied ? undefined : recomputed?.side;
     const { result, alone } = await compareAmong(holders, table, expected, alive, options);
     results.push(result);
@@ -120,6 +122,17 @@ class KeptAlive {
   }
 }
 
+interface Recomputed {
+  readonly side: SideCaller | undefined;
+  readonly told: Recomputation;
+}
+
+/** What a log says is worth as much as the log: the tables begin with it. */
+function withGoodLogs(sides: readonly SideCaller[], results: readonly TableResult[]): readonly SideCaller[] {
+  const log = results.find(({ table }) => table === 'log');
+  return log === undefined ? [] : sides.filter(({ node }) => !log.nodesThatDiffer.includes(node));
+}
+
 /**
  * Has one side make its fold anew, one that is not the reference if possible: that is the leader, which has enough to do.
  * A log that has been trimmed does not say how its fold came about: then it is another side's turn.
@@ -128,8 +141,8 @@ async function recompute(
   sides: readonly SideCaller[],
   { group, markIndex, onProgress }: CompareOptions,
   alive: KeptAlive,
-): Promise<{ readonly side: SideCaller | undefined; readonly told: Recomputation }> {
-  let message = 'no side has a fold';
+): Promise<Recomputed> {
+  let message = 'no node has a log that was found good';
   const able = sides.filter(({ holds, failure }) => holds === 'log-and-fold' && failure === undefined);
   for (const side of [...able.slice(1), ...able.slice(0, 1)]) {
     const made = side.recomputed();
