@@ -1,6 +1,6 @@
 import type { CardId } from '../base/identifiers.ts';
 import { RecentMap } from '../base/recent-map.ts';
-import type { CardRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';
+import type { CardRow, ImportRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';
 import type {
   LedgerReader,
   LedgerState,
@@ -45,6 +45,7 @@ export class LedgerOverlay implements LedgerState {
   readonly #undelivered = new Map<string, UndeliveredAttemptRow>();
   readonly #resolutions = new Map<string, ResolutionRow>();
   readonly #standIns = new Map<string, StandInRow>();
+  readonly #imports = new Map<string, Versioned<ImportRow>>();
   /** undefined: it was purged, or forgotten. */
   readonly #replacedNumbers = new Map<string, Versioned<ReplacedNumberRow | undefined>>();
   readonly #restrictions = new Map<string, Versioned<RestrictionRow | undefined>>();
@@ -99,6 +100,7 @@ export class LedgerOverlay implements LedgerState {
       this.#undelivered,
       this.#resolutions,
       this.#standIns,
+      this.#imports,
       this.#replacedNumbers,
       this.#restrictions,
       this.#clean,
@@ -158,6 +160,10 @@ export class LedgerOverlay implements LedgerState {
   restriction(id: string): RestrictionRow | undefined {
     const later = this.#restrictions.get(id);
     return later === undefined ? this.#base.restriction(id) : later.row;
+  }
+
+  imported(file: string): ImportRow | undefined {
+    return this.#imports.get(file)?.row ?? this.#base.imported(file);
   }
 
   purgeableCards(at: number, limit: number): readonly CardId[] {
@@ -302,6 +308,10 @@ export class LedgerOverlay implements LedgerState {
 
   putReplacedNumber(row: ReplacedNumberRow): void {
     this.#putVersioned(this.#replacedNumbers, row.panHash, row);
+  }
+
+  putImport(row: ImportRow): void {
+    this.#putVersioned(this.#imports, row.file, row);
   }
 
   addTransaction(row: TransactionRow): void {

@@ -91,6 +91,7 @@ test('setting a card that is not on file is CARD_UNKNOWN', async () => {
 
 test('cards for an owner that takes no entries are not entered: OWNER_UNREACHABLE', async () => {
   const card = {
+    line: 2,
     panHash: 'x',
     panKeyVersion: 1,
     panCipher: 'y',
@@ -99,5 +100,8 @@ test('cards for an owner that takes no entries are not entered: OWNER_UNREACHABL
     currency: '840',
     limit: '1',
   } as const;
-  await assert.rejects(importCards(closedOwner, [card], entered, tools), failsWith('OWNER_UNREACHABLE'));
+  await assert.rejects(
+    importCards(closedOwner, { file: 'f', cards: [card] }, entered, tools),
+    failsWith('OWNER_UNREACHABLE'),
+  );
 });
