@@ -80,6 +80,12 @@ const configurationSpecifications: readonly TableSpecification[] = configuration
   throughApplied: false,
 }));
 
+const history = table(
+  'configuration_history',
+  'log_index position',
+  'table_name row_key before after rule_set_version change_id origin entered_by entered_at_ms',
+);
+
 /** Configuration holds no card data; rows of any other table never travel. */
 export function isConfigurationTable(name: string): boolean {
   return (configurationTables as readonly string[]).includes(name);
@@ -87,7 +93,7 @@ export function isConfigurationTable(name: string): boolean {
 
 /** The compared tables of a group's file on a full node; the witness has the first one only. */
 export function tablesOf(group: GroupId): readonly TableSpecification[] {
-  return [log, ...(group === configGroup ? configurationSpecifications : ledgerTables)];
+  return [log, ...(group === configGroup ? [...configurationSpecifications, history] : ledgerTables)];
 }
 
 /** Names the canonical format and these tables: sides of which it differs cannot be compared. */

@@ -185,6 +185,13 @@ export interface ExpiryEntry {
 /** A change of the configuration, entered as one: `config` group only. */
 export interface ConfigurationEntry {
   readonly kind: 'configuration';
+  /** Names the change for good, however often it is brought. */
+  readonly id: string;
+  /**
+   * Index of the last change that it was checked against, 0 for none. Where another stands before it in the log it has
+   * no effect: nobody overwrites what he has not seen, and nothing is entered that was not checked.
+   */
+  readonly checkedAt: number;
   readonly at: number;
   readonly by: string;
   /** The node at which the change was entered: `origin` of the rewrite rules. */

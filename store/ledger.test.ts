@@ -164,7 +164,7 @@ describe('apply', () => {
       apply(expiry(99));
     }, /broken invariant/);
     assert.throws(() => {
-      apply({ kind: 'configuration', at: 1, by: 'x', origin: 'n1', changes: [] });
+      apply({ kind: 'configuration', id: 'i', checkedAt: 0, at: 1, by: 'x', origin: 'n1', changes: [] });
     }, /which a card group cannot hold/);
     assert.throws(() => {
       apply({ kind: 'of the future' } as unknown as EntryBody);

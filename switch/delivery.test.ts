@@ -109,6 +109,7 @@ class Node {
       localTailMs: 10_000,
       stalledMs: 10_000,
       leaseUntilMs: () => (this.leased ? Number.POSITIVE_INFINITY : 0),
+      onUnreadable: (error) => assert.fail(String(error)),
     });
     this.edge = new Edge({
       self: id,

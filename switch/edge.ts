@@ -4,7 +4,7 @@
  */
 import type { CardKeys } from '../base/card-keys.ts';
 import type { Clock } from '../base/clock.ts';
-import type { SwitchError } from '../base/errors.ts';
+import { whenReadable, type SwitchError } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Pan } from '../base/pan.ts';
 import type { Random } from '../base/random.ts';
@@ -161,7 +161,8 @@ export class Edge {
     const sendClaim = (to: NodeId, claim: Claim): void => {
       forwarder.sendClaim(to, claim);
     };
-    const hasRestriction = (group: GroupId, id: string): boolean => ledgerOf(group)?.restriction(id) !== undefined;
+    const hasRestriction = (group: GroupId, id: string): boolean =>
+      whenReadable(() => ledgerOf(group)?.restriction(id) !== undefined) === true;
     this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim, hasRestriction });
   }
 
@@ -492,20 +493,23 @@ export class Edge {
     if (configuration === undefined || range?.group_id !== group || link === undefined || ledger === undefined) {
       return false;
     }
-    const result = decideStandIn(request, {
-      ledger,
-      panHash: this.#options.cardKeys.hash(request.pan),
-      range,
-      limits: (currency) => configuration.limits(range.prefix, currency),
-      link,
-      configIndex: configuration.index,
-      attempt,
-      at: clock.wallMs(),
-      random: standIn.random,
-      own: this.#desk.standIns,
-      maximumCount: standIn.maximumCount,
-      maximumMinor: standIn.maximumMinor,
-    });
+    const result = whenReadable(() =>
+      decideStandIn(request, {
+        ledger,
+        panHash: this.#options.cardKeys.hash(request.pan),
+        range,
+        limits: (currency) => configuration.limits(range.prefix, currency),
+        link,
+        configIndex: configuration.index,
+        attempt,
+        at: clock.wallMs(),
+        random: standIn.random,
+        own: this.#desk.standIns,
+        maximumCount: standIn.maximumCount,
+        maximumMinor: standIn.maximumMinor,
+      }),
+    );
+    if (result === undefined) return false;
     // What the rules refuse now they refuse until the deadline.
     if (result.kind === 'refused') pending.standInMs = Number.POSITIVE_INFINITY;
     if (result.kind === 'refused') return false;
@@ -540,8 +544,10 @@ export class Edge {
     const own = this.#desk.standInOf(duplicateKey(request));
     const ledger = this.#options.ledgerOf(group);
     if (own === undefined || ledger === undefined) return undefined;
-    const card = ledger.cardByPanHash(this.#options.cardKeys.hash(request.pan));
-    return isSameRequest(own.decision.request, request, card) ? own : 'other';
+    return whenReadable(() => {
+      const card = ledger.cardByPanHash(this.#options.cardKeys.hash(request.pan));
+      return isSameRequest(own.decision.request, request, card) ? own : 'other';
+    });
   }
 
   #answer(message: Answerable, decided: DecidedAnswer): IsoMessage {

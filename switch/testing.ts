@@ -1,4 +1,4 @@
-import { SwitchError } from '../base/errors.ts';
+import { describeError, SwitchError } from '../base/errors.ts';
 import { groupId, nodeId, type GroupId, type NodeId } from '../base/identifiers.ts';
 import { ManualClock } from '../base/manual-clock.ts';
 import { Pan } from '../base/pan.ts';
@@ -373,6 +373,8 @@ export class OwnerBench {
   leaseUntilMs = Number.POSITIVE_INFINITY;
   readonly owner: GroupOwner;
   readonly outcomes: string[] = [];
+  /** Why the ledger could not be read. */
+  readonly unreadable: string[] = [];
 
   constructor(changes: Partial<OwnerOptions> = {}) {
     this.owner = new GroupOwner({
@@ -394,6 +396,9 @@ export class OwnerBench {
       localTailMs: 500,
       stalledMs: 3000,
       leaseUntilMs: () => this.leaseUntilMs,
+      onUnreadable: (error) => {
+        this.unreadable.push(describeError(error));
+      },
       ...changes,
     });
   }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { CardKeys } from '../../base/card-keys.ts';
 import { delay, type Clock, type Timer } from '../../base/clock.ts';
-import { describeError, SwitchError } from '../../base/errors.ts';
+import { describeError, SwitchError, whenReadable } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import { Remarks } from '../../base/remarks.ts';
@@ -67,7 +67,6 @@ const closeGraceMs = 3000;
 const standInAfterTimeouts = 2;
 /** How long a stopping node waits for others to take over what it leads. */
 const handOverMs = 1500;
-const expiriesPerEntry = 500;
 /** Each second, for each group: more than a group can approve. */
 const expiriesPerTick = 10_000;
 
@@ -217,6 +216,9 @@ export class QuadrantNode {
         paused: (group) => {
           consensus.post({ kind: 'paused', group });
         },
+        fail: (group, reason, cause) => {
+          consensus.post({ kind: 'fail', group, reason, cause });
+        },
       },
       onMark: (group, path, compare, index) => {
         this.#onMark(group, path, compare, index);
@@ -298,7 +300,8 @@ export class QuadrantNode {
 
   #standIns(): ProcessStatus['standIn'] {
     const entered = [...this.#groups.hosted.values()].reduce(
-      (sum, { ledger, reader }) => sum + (ledger === undefined ? 0 : countStandIns(reader.database, this.id)),
+      (sum, { ledger, reader }) =>
+        sum + (ledger === undefined ? 0 : (whenReadable(() => countStandIns(reader.database, this.id)) ?? 0)),
       0,
     );
     return { pending: this.#edge?.standIns.length ?? 0, entered };
@@ -585,14 +588,12 @@ export class QuadrantNode {
 
   /** As owner: enters what time brings, holds that end and deleted cards (R9: an entry, never a node's clock at apply). */
   #enterEnds(): void {
-    const at = this.#options.clock.wallMs();
     for (const { owner } of this.#groups.hosted.values()) {
       if (owner?.ready !== true) continue;
-      const due = owner.ledger.holdsDue(at, expiriesPerTick).map((row) => row.index);
-      for (let from = 0; from < due.length; from += expiriesPerEntry) {
-        owner.append({ kind: 'expiry', at, holds: due.slice(from, from + expiriesPerEntry) });
-      }
-      purgeCards(owner, at, this.id);
+      owner.expireHolds(expiriesPerTick);
+      owner.reading(() => {
+        purgeCards(owner, this.#options.clock.wallMs(), this.id);
+      });
     }
   }
 

@@ -4,16 +4,11 @@ import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
 import { delay, waitFor } from '../../base/clock.ts';
 import { SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
-import { configGroup, groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import { groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import { voters, type Topology } from '../../base/topology.ts';
-import { currentRuleSetRow } from '../../config-db/configuration.ts';
-import { readConfiguration, readDerivedRows } from '../../config-db/configuration-fold.ts';
-import { explain, type Explanation } from '../../config-db/explain.ts';
-import { compileRuleSetRow, derive } from '../../config-db/rewrite.ts';
-import { configurationTables, decodeConfigurationChange, toSqlRow, type SqlValue } from '../../config-db/rows.ts';
 import type { StandIn } from '../../store/edge-store.ts';
 import { encodeBody } from '../../store/entry.ts';
 import {
@@ -25,7 +20,7 @@ import {
 } from '../../store/ledger-reports.ts';
 import { by, pan, parse } from './call-parameters.ts';
 import { CardCalls, cardPeerMethods, type CardCallsOptions } from './card-calls.ts';
-import { ConfigurationDesk } from './configuration-desk.ts';
+import { ConfigurationCalls, configurationPeerMethods } from './configuration-calls.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
@@ -45,10 +40,6 @@ export interface OperationsOptions extends CardCallsOptions {
 }
 
 const schemas = {
-  'configuration.list': z.strictObject({ from: z.int().min(0) }),
-  'configuration.explain': z.strictObject({ pan }),
-  'configuration.enter': z.strictObject({ by, changes: z.array(z.string().max(200_000)).max(10_000) }),
-  'configuration.lead': z.strictObject({ by, origin: z.string(), changes: z.array(z.string()) }),
   'compare.mark': z.strictObject({ group: z.string(), compare: z.string().max(100) }),
   'node.drain': z.strictObject({ on: z.boolean() }),
   'node.failback': z.strictObject({ groups: z.array(z.string()).max(1000) }),
@@ -61,23 +52,7 @@ const schemas = {
 } as const;
 
 /** Calls that only nodes make to each other; the rest are operators'. */
-const peerMethods: ReadonlySet<string> = new Set(['configuration.lead', ...cardPeerMethods, 'compare.mark']);
-
-/** One row of configuration as this node holds it, derived columns included. */
-export interface ListedRow {
-  readonly table: string;
-  readonly row: Readonly<Record<string, string | number | null>>;
-  readonly derived: Readonly<Record<string, string | number | null>> | undefined;
-}
-
-/** A page of `configuration.list`; `next` is where the following one begins. */
-export interface ListedPage {
-  readonly rows: readonly ListedRow[];
-  readonly next: number | undefined;
-}
-
-/** Rows of a page: with the longest rule set among them they fit one answer. */
-const rowsPerPage = 500;
+const peerMethods: ReadonlySet<string> = new Set([...configurationPeerMethods, ...cardPeerMethods, 'compare.mark']);
 
 export interface LedgerCard {
   readonly found: boolean;
@@ -116,12 +91,15 @@ const retryMs = 100;
  */
 export class Operations {
   readonly #options: OperationsOptions;
-  readonly #desk: ConfigurationDesk;
+  readonly #configurations: ConfigurationCalls;
   readonly #cards: CardCalls;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
-    this.#desk = new ConfigurationDesk(options);
+    this.#configurations = new ConfigurationCalls(options, {
+      atOwner: (group, method, asked) => this.#atOwner(group, method, asked),
+      hosted: (group) => this.#hosted(group),
+    });
     this.#cards = new CardCalls(options, {
       atOwner: (group, method, asked) => this.#atOwner(group, method, asked),
       owner: (group) => this.#owner(group),
@@ -143,20 +121,8 @@ export class Operations {
 
   async #dispatch(request: CallRequest): Promise<unknown> {
     if (request.method.startsWith('cards.')) return this.#cards.serve(request);
+    if (request.method.startsWith('configuration.')) return this.#configurations.serve(request);
     switch (request.method) {
-      case 'configuration.list':
-        return this.#list(parse(schemas['configuration.list'], request).from);
-      case 'configuration.explain':
-        return this.#explain(parse(schemas['configuration.explain'], request).pan);
-      case 'configuration.enter': {
-        const parameters = parse(schemas['configuration.enter'], request);
-        const origin = this.#options.self;
-        return this.#atOwner(configGroup, 'configuration.lead', { ...parameters, origin });
-      }
-      case 'configuration.lead': {
-        const { changes, by: who, origin } = parse(schemas['configuration.lead'], request);
-        return this.#desk.enter(changes.map(decodeConfigurationChange), who, origin);
-      }
       case 'compare.mark': {
         const parameters = parse(schemas['compare.mark'], request);
         return this.#mark(parameters.group, parameters.compare);
@@ -183,48 +149,6 @@ export class Operations {
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
-  }
-
-  #list(from: number): ListedPage {
-    const { database } = this.#hosted(configGroup).reader;
-    const configuration = readConfiguration(database);
-    const derived = new Map(readDerivedRows(database).map((row) => [`${row.table} ${row.key}`, row.columns]));
-    const all = configurationTables.flatMap((table) =>
-      configuration[table].map((row) => {
-        const values = Object.fromEntries(
-          Object.entries(toSqlRow(row)).map(([column, value]) => [column, plain(value)]),
-        );
-        const key = table === 'pan_range' ? values['prefix'] : values['group_id'];
-        return { table, row: values, derived: derived.get(`${table} ${key ?? ''}`) };
-      }),
-    );
-    const next = from + rowsPerPage;
-    return { rows: all.slice(from, next), next: next < all.length ? next : undefined };
-  }
-
-  #explain(number: Pan): Explanation {
-    const { self, topology, groups } = this.#options;
-    const { database } = this.#hosted(configGroup).reader;
-    const configuration = readConfiguration(database);
-    const range = this.#configuration().rangeOf(number);
-    const map = configuration.failover_map.find((row) => row.group_id === range.group_id);
-    const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
-    if (map === undefined || ruleSetRow === undefined) {
-      throw new SwitchError('CONFIGURATION_REFUSED', `group ${range.group_id} is not in the failover map`);
-    }
-    const stored = readDerivedRows(database).find((row) => row.table === 'pan_range' && row.key === range.prefix);
-    const ruleSet = compileRuleSetRow(ruleSetRow);
-    const origin = (stored?.origin ?? self) as NodeId;
-    const joined = { ...range, failover_order: map.failover_order };
-    const nodes = topology.nodes.map(({ id, site }) => {
-      const derived = derive(ruleSet, 'pan_range', joined, { origin, target: id, topology });
-      // Its own row is shown as it is at work, not as it should be.
-      const columns = id === self && stored !== undefined ? stored.columns : derived.columns;
-      return { node: id, site, derived: { ...derived, columns } };
-    });
-    const hosted = groups.hosted.get(range.group_id);
-    const { leader: owner, term } = hosted ?? {};
-    return explain({ node: self, card: number.masked(), range, map, nodes, owner, term });
   }
 
   /** Has the group's leader carry out a call that may be repeated; tries for a while when it is not there. */
@@ -358,8 +282,4 @@ export class Operations {
     }
     return configuration;
   }
-}
-
-function plain(value: SqlValue): string | number | null {
-  return typeof value === 'bigint' ? value.toString() : value;
 }

@@ -242,7 +242,9 @@ export class Cluster {
         (change) => JSON.parse(encodeConfigurationChange(change)) as ConfigurationRowChange,
       );
       const at = threads.consensus.wallMs();
-      driver.enter(configGroup, [encodeBody({ kind: 'configuration', at, by: 'simulation', origin: 'n1', changes })]);
+      driver.enter(configGroup, [
+        encodeBody({ kind: 'configuration', id: 'first', checkedAt: 0, at, by: 'simulation', origin: 'n1', changes }),
+      ]);
     });
   }
 

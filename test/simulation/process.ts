@@ -322,6 +322,11 @@ export class SwitchProcess implements AcquirerPort {
             driver.paused(group);
           });
         },
+        fail: (group, reason, cause) => {
+          toConsensus(() => {
+            driver.fail(group, reason, cause);
+          });
+        },
       },
       onMark: () => undefined,
       onLeader: (group) => {
