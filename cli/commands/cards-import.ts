@@ -31,6 +31,8 @@ export interface ImportSummary {
   /** Bad lines beyond those listed. */
   readonly badNotListed: number;
   readonly seconds: number;
+  /** Where each line's result is written; '': nowhere. */
+  readonly results: string;
 }
 
 export interface ImportOptions {
@@ -38,8 +40,8 @@ export interface ImportOptions {
   readonly node?: NodeId | undefined;
   /** Cards a second at most; 0: as fast as it goes. */
   readonly rate: number;
-  /** Where one line for each of the file's is written; undefined: nowhere. */
-  readonly results?: string | undefined;
+  /** Where one line for each of the file's is written, by the beginning of its name; absent: nowhere. */
+  readonly results?: (name: string) => string;
   /** Enters lines that have been entered before. */
   readonly again?: boolean;
 }
@@ -72,7 +74,9 @@ export async function importCardFile(
   const startedMs = clock.monotonicMs();
   const file = await nameOf(path, options.again === true, world);
   const importer = new Importer(bus, file, options.node, world);
-  const results = options.results === undefined ? undefined : new ImportResults(options.results, basename(path), file);
+  const resultsFile = options.results?.(file.slice(0, 12));
+  const results = resultsFile === undefined ? undefined : new ImportResults(resultsFile, basename(path), file);
+  const known = results?.through ?? 0;
   const counts = { added: 0, changed: 0, unchanged: 0, duplicates: 0, enteredBefore: 0, keptRestriction: 0 };
   const bad: { line: number; reason: string }[] = [];
   let badNotListed = 0;
@@ -82,7 +86,7 @@ export async function importCardFile(
   const refuse = (line: number, card: string, reason: string): void => {
     if (bad.length < listedBadLines) bad.push({ line, reason });
     else badNotListed += 1;
-    results?.add(line, card, 'bad', reason);
+    if (line > known) results?.add(line, card, 'bad', reason);
   };
   const take = (line: number, card: string, { result, reason }: ImportedLine): void => {
     const text = refusals[result] ?? (result === 'failed' ? reason : undefined);
@@ -94,7 +98,6 @@ export async function importCardFile(
     results?.add(line, card, result, reason ?? '');
   };
   // What the results have is committed; where they are lost, what this file's entries say counts, to whole calls.
-  const known = results?.through ?? 0;
   const through = Math.max(known, wholeCalls(await importer.through()));
   if (through > 0) note(`goes on after line ${through}, which has been entered before`);
   const pace = new Pace(clock, options.rate);
@@ -122,7 +125,7 @@ export async function importCardFile(
         // A call ends with its block of lines: whoever goes on begins with a whole one.
         if (batch.length >= pace.callSize || each.line % maximumCardsPerCall === 0) await enter();
       } else if (each.kind === 'bad') {
-        if (each.line > known) refuse(each.line, '', each.reason);
+        refuse(each.line, '', each.reason);
       } else {
         counts.enteredBefore += 1;
         if (each.line > known) results?.add(each.line, each.card.pan.masked(), 'entered-before', '');
@@ -138,7 +141,7 @@ export async function importCardFile(
     results?.close();
   }
   const seconds = (clock.monotonicMs() - startedMs) / 1000;
-  return { lines, ...counts, bad, badNotListed, seconds };
+  return { lines, ...counts, bad, badNotListed, seconds, results: resultsFile ?? '' };
 }
 
 const countedAs = {
@@ -279,7 +282,10 @@ export function registerCardImport(cards: Command, run: RunCommand): void {
       'cards a second at most; 0: as fast as it goes, which authorizations feel',
       String(defaultRate),
     )
-    .option('--results <file>', 'one line for each line of the file, card numbers masked (default: FILE.results.csv)')
+    .option(
+      '--results <file>',
+      'one line for each line of the file, card numbers masked (default: FILE.<name of the import>.results.csv)',
+    )
     .option('--again', 'enters lines that were entered before, over what was changed since')
     .option('--node <id>', 'where to begin (default: the first node; the others when it does not answer)')
     .option('--json', 'as JSON')
@@ -289,20 +295,21 @@ export function registerCardImport(cards: Command, run: RunCommand): void {
         if (!/^[0-9]{1,6}$/.test(options.rate))
           throw new UsageError('--rate takes whole cards a second, 0 for no limit');
         const node = options.node === undefined ? undefined : nodeOf(context.topology(), options.node);
-        const results = options.results ?? `${file}.results.csv`;
+        const results = (name: string): string => options.results ?? `${file}.${name}.results.csv`;
         const again = options.again === true;
         const importing = { node, rate: Number(options.rate), results, again };
         const summary = await context.withCluster((bus) => importCardFile(bus, file, importing, context));
         const badLines = summary.bad.length + summary.badNotListed;
         if (options.json === true) context.printJson(summary);
-        else showSummary(context, summary, results);
+        else showSummary(context, summary);
         return badLines === 0 ? exitCode.good : exitCode.failed;
       }),
     );
 }
 
-function showSummary(context: CommandContext, summary: ImportSummary, results: string): void {
-  const { lines, added, changed, unchanged, duplicates, enteredBefore, keptRestriction, bad, badNotListed } = summary;
+function showSummary(context: CommandContext, summary: ImportSummary): void {
+  const { results, lines, added, changed, unchanged, duplicates, enteredBefore, keptRestriction, bad, badNotListed } =
+    summary;
   for (const { line, reason } of bad) context.print(`line ${line}: ${reason}`);
   if (badNotListed > 0) context.print(`and ${badNotListed} bad lines more`);
   const more = [
