@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createReadStream, truncateSync, readFileSync, writeFileSync } from 'node:fs';
+import { createReadStream, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
