@@ -74,7 +74,7 @@ if (wants('import')) {
   );
   print(
     `  start with them ${result.startSeconds.toFixed(1)} s, of the same cluster without ${result.emptyStartSeconds.toFixed(1)} s; ` +
-      `a node has ${Math.max(...result.residentMegabytes)} MB after the import, ${Math.max(...result.restartedMegabytes)} MB after the start`,
+      `a node has ${Math.max(...result.emptyMegabytes)} MB without, ${Math.max(...result.residentMegabytes)} MB after the import, ${Math.max(...result.restartedMegabytes)} MB after the start`,
   );
   print(
     `  p99 of authorizations at ${result.authorizationsPerSecond}/s: ${result.p99Ms.toFixed(1)} ms, during an import of 2000 cards/s ` +

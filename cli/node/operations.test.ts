@@ -65,6 +65,8 @@ test('an error for a wrong card number does not repeat it', async () => {
   assert.ok(!JSON.stringify(reply).includes('99000100000000190000'));
 });
 
+const file = 'f'.repeat(64);
+
 test('what needs an owner or a configuration that is not there is OWNER_UNREACHABLE', async () => {
   assert.equal(await codeOf('operator', 'ledger.cards', { pans: ['9900010000000019'] }), 'OWNER_UNREACHABLE');
   assert.equal(

@@ -34,6 +34,7 @@ export interface ImportBench {
   readonly ratio: number;
   readonly startSeconds: number;
   readonly emptyStartSeconds: number;
+  readonly emptyMegabytes: readonly number[];
   readonly residentMegabytes: readonly number[];
   readonly restartedMegabytes: readonly number[];
   readonly authorizationsPerSecond: number;
@@ -73,6 +74,7 @@ export async function benchImport(options: {
     await start();
     await cluster?.stop();
     const emptyStartSeconds = await start();
+    const emptyMegabytes = residentOf(cluster, topology);
     print(`starts empty in ${emptyStartSeconds.toFixed(1)} s; importing ${cards} cards ...`);
 
     const cardFile = join(folder, 'cards.csv');
@@ -115,6 +117,7 @@ export async function benchImport(options: {
       ratio: cards / importSeconds / barePerSecond,
       startSeconds,
       emptyStartSeconds,
+      emptyMegabytes,
       residentMegabytes,
       restartedMegabytes: residentOf(cluster, topology),
       authorizationsPerSecond,
