@@ -47,10 +47,12 @@ async function codeOf(caller: 'operator' | 'peer', method: string, parameters: u
   return reply.kind === 'error' ? reply.code : 'none';
 }
 
+const file = 'f'.repeat(64);
+
 test('a call that does not exist, is not for its caller, or has wrong parameters is CALL_INVALID', async () => {
   assert.equal(await codeOf('operator', 'nonsense', {}), 'CALL_INVALID');
   assert.equal(
-    await codeOf('operator', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', cards: [] }),
+    await codeOf('operator', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', file, cards: [] }),
     'CALL_INVALID',
   );
   assert.equal(await codeOf('peer', 'cards.change', { by: 'me' }), 'CALL_INVALID');
@@ -65,12 +67,10 @@ test('an error for a wrong card number does not repeat it', async () => {
   assert.ok(!JSON.stringify(reply).includes('99000100000000190000'));
 });
 
-const file = 'f'.repeat(64);
-
 test('what needs an owner or a configuration that is not there is OWNER_UNREACHABLE', async () => {
   assert.equal(await codeOf('operator', 'ledger.cards', { pans: ['9900010000000019'] }), 'OWNER_UNREACHABLE');
   assert.equal(
-    await codeOf('peer', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', cards: [] }),
+    await codeOf('peer', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', file, cards: [] }),
     'OWNER_UNREACHABLE',
   );
 });
