@@ -57,6 +57,14 @@ export const errorCatalogue = {
     retryable: true,
     hint: 'A copy is made anew only while another process leads its group: drain the node, and look at `quadrant status`.',
   },
+  REPAIR_REFUSED: {
+    retryable: false,
+    hint: 'Nothing was changed. Compare anew with `quadrant compare`, then repair by that report.',
+  },
+  REPAIR_RUNNING: {
+    retryable: true,
+    hint: 'Wait for the other repair. One that was killed is forgotten after half a minute; the same one may go on at once.',
+  },
   REWRITE_RULES_INVALID: {
     retryable: false,
     hint: 'Correct the rewrite rules at the named path; the head of config-db/rewrite-rules.yaml explains the language.',

@@ -74,8 +74,8 @@ export function configurationFold(self: NodeId, topology: RewriteTopology): Fold
         writer.apply(index, entry);
       };
     },
-    derive(database) {
-      new ConfigurationWriter(database, self, topology).deriveAll();
+    derive(database, only) {
+      new ConfigurationWriter(database, self, topology).derive(only);
     },
   };
 }
@@ -107,10 +107,6 @@ class ConfigurationWriter {
     this.#rewrite(changes);
   }
 
-  /** Makes all derived columns of rows that have the canonical ones only. */
-  deriveAll(): void {
-    this.#derive(undefined);
-  }
 
   #change(index: number, entry: ConfigurationEntry, change: ConfigurationChange): void {
     const { table } = change;
@@ -138,15 +134,15 @@ class ConfigurationWriter {
     const all = changes.some(({ table }) => table === 'failover_map' || table === 'rewrite_rule_set');
     const ranges = new Set(
       changes.flatMap((change) =>
-        change.table === 'pan_range' && change.operation === 'put' ? [change.row.prefix] : [],
+        change.table === 'pan_range' && change.operation === 'put' ? [`pan_range ${change.row.prefix}`] : [],
       ),
     );
-    if (all) this.#derive(undefined);
-    else if (ranges.size > 0) this.#derive(ranges);
+    if (all) this.derive();
+    else if (ranges.size > 0) this.derive(ranges);
   }
 
-  /** Of all rows, or of the ranges with these prefixes. */
-  #derive(ranges: ReadonlySet<string> | undefined): void {
+  /** Makes the derived columns of all rows, or of these, each as `table key`. */
+  derive(only?: ReadonlySet<string>): void {
     const configuration = readConfiguration(this.#database);
     const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
     if (ruleSetRow === undefined) return;
@@ -164,7 +160,7 @@ class ConfigurationWriter {
       );
       for (const row of rows[table]) {
         const id = 'prefix' in row ? row.prefix : row.group_id;
-        if (ranges !== undefined && !('prefix' in row && ranges.has(id))) continue;
+        if (only?.has(`${table} ${id}`) === false) continue;
         const context = { origin: originOf.get(id) ?? this.#self, target: this.#self, topology: this.#topology };
         const { columns } = derive(ruleSet, table, row as never, context);
         update.run(...valuesOf(columns, derivedNames), id);
