@@ -119,6 +119,8 @@ const kindText: Readonly<Record<Difference['kind'], string>> = {
   'missing-here': 'row missing here',
   'columns-differ': 'columns differ',
   'derived-differs': 'derived columns are not what the rules make',
+  'wrong-fold': "row is not what the log's entries add up to",
+  damaged: 'file damaged',
   'broken-chain': 'hash chain broken',
 };
 
@@ -131,6 +133,9 @@ function differenceLines(difference: Difference): string[] {
         head,
         ...difference.columns.map(({ column, here, others }) => `    ${column}: here ${here}, others ${others}`),
       ];
+    case 'damaged':
+      return [head, `    ${difference.message}`];
+    case 'wrong-fold':
     case 'derived-differs':
       return [
         head,

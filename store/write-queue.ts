@@ -1,5 +1,5 @@
 import type { Clock, Timer } from '../base/clock.ts';
-import { assert, describeError, isStoreBusy } from '../base/errors.ts';
+import { assert, describeError, isStoreBusy, SwitchError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import type { GroupFile, RepairBatch, WriteBatch, WriteOutcome } from './group-file.ts';
 import type { RowOutcome } from './row-repair.ts';
@@ -231,7 +231,7 @@ export class WriteQueue {
     try {
       outcome = queue.file.repair(task.batch, task.tables);
     } catch (error) {
-      if (isBusy(error)) {
+      if (isStoreBusy(error)) {
         queue.repairs.unshift(task);
         this.#retryLater();
         return;
