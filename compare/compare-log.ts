@@ -1,6 +1,6 @@
 import { showValue } from '../store/canonical.ts';
 import type { SideCaller } from './caller.ts';
-import { compareTable, ofEach, wrongVotes, type LogStretch, type TableOptions } from './compare-table.ts';
+import { compareTable, ofEach, rowAsFound, wrongVotes, type LogStretch, type TableOptions } from './compare-table.ts';
 import type { Difference, TableResult } from './result.ts';
 
 /**
@@ -92,8 +92,9 @@ async function misplacedEntries(
 ): Promise<Difference[]> {
   const answers = await ofEach(sides, (side) => side.rows(table.name, { after: null, through: [`i${base}`] }));
   return answers.flatMap(({ side, answer }) =>
-    answer.rows.map(({ key }): Difference => {
+    answer.rows.map(({ key, digest }): Difference => {
       const place = {
+        ...rowAsFound({ key, here: digest, right: null, sources: [] }),
         node: side.node,
         group,
         table: table.name,

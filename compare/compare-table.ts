@@ -1,5 +1,5 @@
 import { maskCardData } from '../base/pan.ts';
-import { compareKeys, emptyDigest, isShownWhole, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
+import { compareKeys, emptyDigest, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideFailed, type RowOfSide, type SideCaller } from './caller.ts';
 import { limits } from './protocol.ts';
@@ -8,7 +8,6 @@ import type { ColumnDifference, Difference, RowAsFound, TableResult } from './re
 export interface TableOptions {
   readonly group: string;
   readonly table: TableSpecification;
-  readonly markIndex: number;
   /** Two copies or more; the first one is the reference: it sets the blocks, and it is right when votes are equal. */
   readonly sides: readonly SideCaller[];
   /** Rows of a block, the largest first; below the last size rows are compared one by one. */
@@ -36,10 +35,14 @@ interface Suspect {
 
 interface Finding {
   readonly key: EncodedKey;
-  readonly votes: readonly Vote[];
-  /** The copies that are right. */
+  /** The copies that are right, and the digest of what they have; undefined: no row. */
   readonly right: readonly SideCaller[];
-  readonly wrong: readonly { readonly side: SideCaller; readonly kind: RowDifferenceKind }[];
+  readonly digest: string | undefined;
+  readonly wrong: readonly {
+    readonly side: SideCaller;
+    readonly kind: RowDifferenceKind;
+    readonly digest: string | undefined;
+  }[];
 }
 
 type RowDifferenceKind = 'only-here' | 'missing-here' | 'columns-differ';
@@ -179,9 +182,9 @@ class TablePass {
       digest === undefined ? 'missing-here' : right.digest === undefined ? 'only-here' : 'columns-differ';
     this.#pending.push({
       key,
-      votes,
       right: votes.filter(({ digest }) => digest === right.digest).map(({ side }) => side),
-      wrong: wrong.map((vote) => ({ side: vote.side, kind: kindOf(vote) })),
+      digest: right.digest,
+      wrong: wrong.map((vote) => ({ ...vote, kind: kindOf(vote) })),
     });
     if (this.#pending.length >= limits.keys) await this.#describe();
   }
@@ -213,15 +216,11 @@ class TablePass {
         }
       });
     }
-    for (const { key, votes, right, wrong } of findings) {
-      const row: RowAsFound = {
-        exactKey: this.#table.keyColumns.every((column, at) => isShownWhole(column, key[at] ?? 'n')) ? key : null,
-        markIndex: this.#options.markIndex,
-        copies: votes.map(({ side, digest }) => ({ node: side.node, digest: digest ?? null })),
-        right: right.map(({ node }) => node),
-      };
-      for (const { side, kind } of wrong) {
-        const place = { node: side.node, ...this.#place(key), row };
+    for (const { key, right, digest, wrong } of findings) {
+      const sources = digest === undefined ? [] : right.map(({ node }) => node);
+      for (const { side, kind, digest: here } of wrong) {
+        const row = rowAsFound({ key, here: here ?? null, right: digest ?? null, sources });
+        const place = { node: side.node, ...this.#place(key), ...row };
         if (kind !== 'columns-differ') this.#add({ ...place, kind });
         else {
           const here = rows.get(rowName(side, key)) ?? null;
@@ -316,6 +315,11 @@ function differingColumns(here: RowColumns, others: RowColumns): ColumnDifferenc
       ? []
       : [{ column, here: maskCardData(one?.shown ?? 'absent'), others: maskCardData(other?.shown ?? 'absent') }];
   });
+}
+
+/** Nothing, where the key may not be told: reports hold no card data. */
+export function rowAsFound(row: RowAsFound): { readonly row?: RowAsFound } {
+  return row.key.every((value) => maskCardData(value) === value) ? { row } : {};
 }
 
 /** Texts in keys are identifiers: they stand without quotes. */

@@ -5,7 +5,7 @@ import type { EncodedKey } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideCaller, SideFailed } from './caller.ts';
 import { compareLog } from './compare-log.ts';
-import { compareTable, ofEach } from './compare-table.ts';
+import { compareTable, ofEach, rowAsFound } from './compare-table.ts';
 import { checkDerived, derivationTables, toNodeRow, type NodeConfiguration, type NodeRow } from './derived.ts';
 import type { CompareSide } from './protocol.ts';
 import type { Difference, GroupResult, Inconclusive, Outcome, TableResult } from './result.ts';
@@ -76,7 +76,6 @@ async function compareAmong(
       const asked = {
         group: options.group,
         table,
-        markIndex: options.markIndex,
         sides,
         blockSizes: options.blockSizes ?? [1_024, 32],
         maximumListed: options.maximumListed ?? 1_000,
@@ -121,7 +120,7 @@ interface DerivedFindings {
 
 async function derivedOf(
   nodes: readonly SideCaller[],
-  { group, tables, markIndex }: CompareOptions,
+  { group, tables }: CompareOptions,
   topology: RewriteTopology,
 ): Promise<DerivedFindings> {
   const answers = await ofEach(
@@ -142,7 +141,7 @@ async function derivedOf(
     const unreadable: Inconclusive = { reason: 'rules-unreadable', message: found.unreadable };
     return { differences: [], unchecked: new Map(nodes.map(({ node }) => [node, unchecked.get(node) ?? unreadable])) };
   }
-  const differences = found.map(({ node, table, key, columns, digest }): Difference => {
+  const differences = found.map(({ node, table, key, columns, here, expected }): Difference => {
     const keyColumns = tables.find(({ name }) => name === table)?.keyColumns ?? [];
     const shown = keyColumns.map((column, at) => [column, maskCardData(key[at]?.slice(1) ?? '')]);
     return {
@@ -152,7 +151,7 @@ async function derivedOf(
       key: Object.fromEntries(shown) as Difference['key'],
       kind: 'derived-differs',
       columns,
-      row: { exactKey: key, markIndex, copies: [{ node, digest }], right: [] },
+      ...rowAsFound({ key, here, right: expected, sources: [] }),
     };
   });
   return { differences, unchecked };

@@ -36,8 +36,9 @@ export interface DerivedDifference {
   readonly table: DerivedTable;
   readonly key: EncodedKey;
   readonly columns: readonly { readonly column: string; readonly here: string; readonly expected: string }[];
-  /** Digest of all derived columns of the row (`digestOfValues`). */
-  readonly digest: string;
+  /** Digests of all derived columns of the row (`digestOfValues`). */
+  readonly here: string;
+  readonly expected: string;
 }
 
 /**
@@ -72,8 +73,7 @@ export function checkDerived(
           // Before a rule set has been entered nothing is derived.
           const expected = ruleSet === undefined ? {} : derive(ruleSet, table, row, context).columns;
           const columns = wrongColumns(own, expected);
-          const digest = digestOfValues(allDerivedColumns.map((column) => own.values[column] ?? 'n'));
-          if (columns.length > 0) found.push({ node, table, key: own.key, columns, digest });
+          if (columns.length > 0) found.push({ node, table, key: own.key, columns, ...digestsOf(own, expected) });
         });
       };
       check('failover_map', map.rows, map);
@@ -92,6 +92,16 @@ function wrongColumns(own: NodeRow, expected: Readonly<Record<string, DerivedVal
     const wanted = encodeDerived(expected[column] ?? null);
     return here === wanted ? [] : [{ column, here: showValue(column, here), expected: showValue(column, wanted) }];
   });
+}
+
+function digestsOf(
+  own: NodeRow,
+  expected: Readonly<Record<string, DerivedValue>>,
+): Pick<DerivedDifference, 'here' | 'expected'> {
+  return {
+    here: digestOfValues(allDerivedColumns.map((column) => own.values[column] ?? 'n')),
+    expected: digestOfValues(allDerivedColumns.map((column) => encodeDerived(expected[column] ?? null))),
+  };
 }
 
 function encodeDerived(value: DerivedValue): EncodedValue {

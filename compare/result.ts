@@ -11,7 +11,8 @@ export type InconclusiveReason =
   | 'format-differs'
   | 'no-other-copy'
   | 'rules-unreadable'
-  | 'not-covered';
+  | 'not-covered'
+  | 'not-recomputed';
 
 export interface Inconclusive {
   readonly reason: InconclusiveReason;
@@ -32,46 +33,45 @@ export interface ColumnDifference {
   readonly others: string;
 }
 
+/** What a repair goes by: it changes a row only where these digests are still those of the rows. */
+export interface RowAsFound {
+  /** As it is, not masked. */
+  readonly key: EncodedKey;
+  /**
+   * Digests of the row's canonical bytes, here and where it is right; null: no such row. Of derived columns: of what
+   * stands in them here, and of what the rules make.
+   */
+  readonly here: string | null;
+  readonly right: string | null;
+  /** The copies that have the right row; none when the node can make it by itself, or there is to be no row. */
+  readonly sources: readonly string[];
+}
+
 interface Place {
   readonly node: string;
   readonly group: string;
   readonly table: string;
-  /** Key columns and their values, masked; empty for a fault of the file. */
+  /** Key columns and their values, masked; empty when the file is damaged and no row can be named. */
   readonly key: Readonly<Record<string, string>>;
-}
-
-/** A row as the copies have it: what a repair goes by. Of derived columns: only the node's own (`digestOfValues`). */
-export interface RowAsFound {
-  /** The key itself; null where masking hides some of it: then a report cannot name the row to anybody. */
-  readonly exactKey: EncodedKey | null;
-  /** Index of the mark at which it was found. */
-  readonly markIndex: number;
-  /** Digest of the row at each node that was asked, in base64; null: it has no such row. */
-  readonly copies: readonly { readonly node: string; readonly digest: string | null }[];
-  /** The nodes whose copy is right, in the order of the sides; none when only the log's entries tell what is right. */
-  readonly right: readonly string[];
-}
-
-export interface UnexpectedColumn {
-  readonly column: string;
-  readonly here: string;
-  readonly expected: string;
+  /** Absent when the key reads like card data, or no single row is what is wrong: then there is nothing to mend by row. */
+  readonly row?: RowAsFound;
 }
 
 /**
  * What is wrong in one copy. A row is only-here, missing-here or differs in columns beside the copies that are right.
- * wrong-fold: most copies have the row so, and it is not what the log's entries add up to. derived-differs: a column
- * that the node has made for itself is not what the rewrite rules make of the row there. broken-chain: the entry's hash
- * does not follow from the entry before it, or the entry is not there. damaged: the file's pages contradict each other,
- * or cannot be read; no row is named.
+ * wrong-fold: copies agree on the row, and it is not what the log's entries add up to. derived-differs: a column that the
+ * node has made for itself is not what the rewrite rules make of the row there. broken-chain: the entry's hash does not
+ * follow from the entry before it, or the entry is not there. damaged: the file's pages contradict each other, or cannot
+ * be read.
  */
 export type Difference = Place &
   (
-    | { readonly kind: 'broken-chain' }
-    | { readonly kind: 'only-here' | 'missing-here'; readonly row?: RowAsFound }
-    | { readonly kind: 'columns-differ'; readonly columns: readonly ColumnDifference[]; readonly row?: RowAsFound }
-    | { readonly kind: 'wrong-fold'; readonly columns: readonly UnexpectedColumn[]; readonly row?: RowAsFound }
-    | { readonly kind: 'derived-differs'; readonly columns: readonly UnexpectedColumn[]; readonly row?: RowAsFound }
+    | { readonly kind: 'only-here' | 'missing-here' | 'broken-chain' }
+    | { readonly kind: 'columns-differ'; readonly columns: readonly ColumnDifference[] }
+    | {
+        readonly kind: 'derived-differs' | 'wrong-fold';
+        readonly columns: readonly { readonly column: string; readonly here: string; readonly expected: string }[];
+      }
     | { readonly kind: 'damaged'; readonly message: string }
   );
 
@@ -88,22 +88,6 @@ export interface TableResult {
   readonly unlisted: number;
   /** The nodes that have any, listed or not. */
   readonly nodesThatDiffer: readonly string[];
-  /** The stretches of keys that were compared, in key order, each at a mark of its own. */
-  readonly slices?: readonly SliceResult[];
-}
-
-/** Keys of a table that were compared at one mark. */
-export interface SliceResult {
-  /** Key columns' values, masked; null: from the table's first row, to its last one. */
-  readonly after: readonly string[] | null;
-  readonly through: readonly string[] | null;
-  readonly markIndex: number;
-  readonly rows: number;
-  readonly blocks: number;
-  /** Positions of the blocks that differ, from 0. */
-  readonly unequalBlocks: readonly number[];
-  /** Hex; SHA-256 Merkle root over the canonical rows as the reference has them (docs/COMPARE.md). */
-  readonly root: string;
 }
 
 export interface GroupResult {

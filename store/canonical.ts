@@ -180,13 +180,6 @@ export function showValue(column: string, encoded: EncodedValue): string {
   }
 }
 
-/** Whether `showValue` hides nothing of the value: it may stand in a report as it is. */
-export function isShownWhole(column: string, encoded: EncodedValue): boolean {
-  const rest = encoded.slice(1);
-  if (hidden.has(column)) return false;
-  return 'nirt'.includes(encoded.charAt(0)) && rest.length <= maximumShown && maskCardData(rest) === rest;
-}
-
 /** The first 8 hex digits of a hash: enough to see that two hidden values differ. */
 function hashTag(encoded: EncodedValue): string {
   return `hash ${hash('sha256', encoded, 'hex').slice(0, 8)}`;

@@ -26,7 +26,7 @@ import type { TableSpecification } from './snapshot-reader.ts';
  *
  *   put      these canonical columns, which have the digest `right`; derived ones are made anew by the fold's own rules
  *   delete   no such row
- *   derive   `found` is of the derived columns (`digestOfValues`), which are made anew
+ *   derive   `found` and `right` are of the derived columns (`digestOfValues`), which are made anew
  *   restore  all columns, or no row (null): undoes one of the others. `found` is the digest of all columns' values
  */
 export type RowChange = {
@@ -36,7 +36,7 @@ export type RowChange = {
 } & (
   | { readonly kind: 'put'; readonly values: readonly EncodedValue[]; readonly right: string }
   | { readonly kind: 'delete' }
-  | { readonly kind: 'derive' }
+  | { readonly kind: 'derive'; readonly right: string }
   | { readonly kind: 'restore'; readonly values: readonly EncodedValue[] | null }
 );
 
@@ -116,7 +116,10 @@ export function changeRows(
   }
   const undo = due.map(({ change, table, before }): UndoRecord => {
     const after = readRow(database, table, change.key);
-    if (change.kind === 'put' && after?.digest !== change.right) throw refused(`a row of ${table.name} would not be what it was said to become`);
+    const isRight =
+      (change.kind !== 'put' || after?.digest === change.right) &&
+      (change.kind !== 'derive' || (after && derivedDigest(table, after)) === change.right);
+    if (!isRight) throw refused(`a row of ${table.name} would not be what it was said to become`);
     return { ...keyOf(change), before: before?.values ?? null, after: after ? digestOfValues(after.values) : null };
   });
   return { outcomes: planned.map(({ outcome }) => outcome), undo };
@@ -131,7 +134,7 @@ function outcomeOf(change: RowChange, table: TableSpecification, before: RowStat
     case 'delete':
       return judge(before?.digest ?? null, null);
     case 'derive':
-      return before !== undefined && derivedDigest(table, before) === change.found ? 'changed' : 'newer';
+      return before === undefined ? 'newer' : judge(derivedDigest(table, before), change.right);
     case 'restore': {
       const wanted = change.values === null ? null : digestOfValues(change.values);
       return judge(before === undefined ? null : digestOfValues(before.values), wanted);
