@@ -38,6 +38,11 @@ export const errorCatalogue = {
     hint: 'Look at the disk and the file; `quadrant compare` on the other nodes tells whether their copies are good.',
   },
   SECRETS_INVALID: { retryable: false, hint: 'Restore DATA/secrets from a backup, or begin with empty data: --fresh.' },
+  EVIDENCE_BROKEN: {
+    retryable: false,
+    hint: '`quadrant audit verify` names the record. Keep the folder for a look, and begin a new one.',
+  },
+  REPORT_NOT_KEPT: { retryable: true, hint: 'Make room on the disk, then do it again. Earlier reports are as they were.' },
   LOG_MISSING: {
     retryable: true,
     hint: 'Give the data folder of the cluster with --data; logs are on the machine whose processes write them.',

@@ -1,4 +1,14 @@
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 
 import type Database from 'better-sqlite3';
@@ -60,11 +70,7 @@ export interface RowState {
 }
 
 /** What stands in one row. */
-export function readRow(
-  database: Database.Database,
-  table: TableSpecification,
-  key: EncodedKey,
-): RowState | undefined {
+export function readRow(database: Database.Database, table: TableSpecification, key: EncodedKey): RowState | undefined {
   assert(key.length === table.keyColumns.length, `a key of ${table.name} has ${table.keyColumns.length} values`);
   const columns = allColumns(table);
   const row = database
@@ -108,8 +114,7 @@ export function changeRows(
     if (change.kind === 'restore' && change.values !== null) insert(database, table, allColumns(table), change.values);
   }
   const derived = due.filter(
-    ({ change, table }) =>
-      (change.kind === 'put' && table.derivedColumns.length > 0) || change.kind === 'derive',
+    ({ change, table }) => (change.kind === 'put' && table.derivedColumns.length > 0) || change.kind === 'derive',
   );
   if (derived.length > 0) {
     fold.derive?.(database, new Set(derived.map(({ change }) => `${change.table} ${(change.key[0] ?? '').slice(1)}`)));
@@ -170,7 +175,9 @@ function allColumns(table: TableSpecification): readonly string[] {
 }
 
 function whereKey(table: TableSpecification, key: EncodedKey): string {
-  return table.keyColumns.map((column, at) => `${identifierSql(column)} = ${parameterSql(key[at] ?? 'n')}`).join(' AND ');
+  return table.keyColumns
+    .map((column, at) => `${identifierSql(column)} = ${parameterSql(key[at] ?? 'n')}`)
+    .join(' AND ');
 }
 
 function refused(message: string): SwitchError {
@@ -212,7 +219,10 @@ export function readUndo(path: string): readonly RowChange[] {
     throw error;
   }
   const changes = new Map<string, RowChange>();
-  const lines = text.slice(0, text.lastIndexOf('\n') + 1).split('\n').slice(0, -1);
+  const lines = text
+    .slice(0, text.lastIndexOf('\n') + 1)
+    .split('\n')
+    .slice(0, -1);
   for (const line of lines) {
     const { table, key, before, after } = JSON.parse(line) as UndoRecord;
     // Again, when a crash came between the record and its change.
@@ -224,7 +234,7 @@ export function readUndo(path: string): readonly RowChange[] {
 /** Bytes up to the end of the last whole line. */
 function wholeLines(file: number, size: number): number {
   const chunk = Buffer.alloc(64 * 1024);
-  for (let end = size; end > 0; ) {
+  for (let end = size; end > 0;) {
     const from = Math.max(0, end - chunk.length);
     const read = readSync(file, chunk, 0, end - from, from);
     const at = chunk.subarray(0, read).lastIndexOf(0x0a);

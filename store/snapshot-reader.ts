@@ -266,7 +266,9 @@ export class SnapshotReader {
   }
 
   #row(table: TableSpecification, columns: readonly string[], key: EncodedKey): readonly EncodedValue[] | undefined {
-    const conditions = table.keyColumns.map((column, at) => `${identifierSql(column)} = ${parameterSql(key[at] ?? 'n')}`);
+    const conditions = table.keyColumns.map(
+      (column, at) => `${identifierSql(column)} = ${parameterSql(key[at] ?? 'n')}`,
+    );
     const [row] = this.#all(
       `SELECT ${columns.map(exactValueSql).join(', ')} FROM ${identifierSql(table.name)} WHERE ${conditions.join(' AND ')}`,
       key.map(decodeValue),
