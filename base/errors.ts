@@ -27,6 +27,15 @@ export const errorCatalogue = {
     retryable: false,
     hint: 'Nothing was changed. Correct the named rows and enter them again.',
   },
+  VERSION_CONFLICT: {
+    retryable: false,
+    hint: 'Nothing was changed. Look at what is there now (`quadrant config history`), and enter the change again if it is still wanted.',
+  },
+  CARD_CHANGED: {
+    retryable: false,
+    hint: 'Nothing was changed. Look at the card (quadrant cards get), and enter the change again if it is still wanted.',
+  },
+  CARD_CHANGE_REFUSED: { retryable: false, hint: 'Nothing was changed. Correct the named change and enter it again.' },
   CARD_UNKNOWN: { retryable: false, hint: 'Import the card first: quadrant cards import FILE.csv' },
   CALL_INVALID: { retryable: false, hint: 'CLI and nodes are of different versions, or a flag has a wrong value.' },
   BROKER_UNREACHABLE: {
@@ -114,6 +123,33 @@ export function isStoreError(error: unknown): boolean {
 /** Whether somebody else has a store's file locked, a shell or a backup: worth another try. */
 export function isStoreBusy(error: unknown): boolean {
   return hasCode(error, 'SQLITE_BUSY');
+}
+
+/**
+ * What is wrong with a store's file. `disk`: it cannot be read or written now, and may be later. `damage`: what is in it
+ * makes no sense, and trying again helps nobody.
+ */
+export type StoreFailure = 'disk' | 'damage';
+
+/** Of an error that came out of a store's file, or of carrying out what it says. */
+export function storeFailureOf(error: unknown): StoreFailure {
+  if (error instanceof SwitchError && error.cause !== undefined) return storeFailureOf(error.cause);
+  const isDisk = isStoreError(error) && !hasCode(error, 'SQLITE_CORRUPT') && !hasCode(error, 'SQLITE_NOTADB');
+  return isDisk && !hasCode(error, 'SQLITE_CONSTRAINT') ? 'disk' : 'damage';
+}
+
+/** What `read` gives; undefined when a store's file could not be read, which `onFailure` hears of. */
+export function whenReadable<Result>(
+  read: () => Result,
+  onFailure: (error: unknown) => void = () => undefined,
+): Result | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (!isStoreError(error)) throw error;
+    onFailure(error);
+    return undefined;
+  }
 }
 
 function hasCode(error: unknown, beginning: string): boolean {

@@ -24,6 +24,8 @@ describe('the configuration', () => {
   const entries = chained(configGroup, [
     {
       kind: 'configuration',
+      id: 'first',
+      checkedAt: 0,
       at: 1_760_000_000_000,
       by: 'sample',
       origin: 'n2',

@@ -30,8 +30,15 @@ const ledgerTables: readonly TableSpecification[] = [
     'card',
     'card_id',
     'pan_hash pan_key_version pan_cipher expiry status currency limit_minor held_minor posted_minor usage_date' +
-      ' usage_count usage_minor changed_at_index',
+      ' usage_count usage_minor changed_at_index number version change entered_at_ms entered_by origin deleted_at_ms',
   ),
+  table('card_version', 'card_id version', 'change entered_at_ms entered_by origin expiry status limit_minor'),
+  table(
+    'card_restriction',
+    'restriction_id',
+    'card_id number status entered_at_ms entered_by origin log_index lifted_at_index',
+  ),
+  table('card_replaced_number', 'pan_hash', 'card_id number status'),
   table(
     'card_transaction',
     'log_index',
@@ -72,6 +79,12 @@ const configurationSpecifications: readonly TableSpecification[] = configuration
   throughApplied: false,
 }));
 
+const history = table(
+  'configuration_history',
+  'log_index position',
+  'table_name row_key before after rule_set_version change_id origin entered_by entered_at_ms',
+);
+
 /** Configuration holds no card data; rows of any other table never travel. */
 export function isConfigurationTable(name: string): boolean {
   return (configurationTables as readonly string[]).includes(name);
@@ -79,7 +92,7 @@ export function isConfigurationTable(name: string): boolean {
 
 /** The compared tables of a group's file on a full node; the witness has the first one only. */
 export function tablesOf(group: GroupId): readonly TableSpecification[] {
-  return [log, ...(group === configGroup ? configurationSpecifications : ledgerTables)];
+  return [log, ...(group === configGroup ? [...configurationSpecifications, history] : ledgerTables)];
 }
 
 /** Names the canonical format and these tables: sides of which it differs cannot be compared. */

@@ -5,8 +5,9 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 
 import { SwitchError } from '../base/errors.ts';
-import { maximumLineBytes, readCardFile, type CardFileLine } from './card-file.ts';
-import { cardStatuses } from './cards.ts';
+import { readCardChanges, readCardFile, type CardFileLine } from './card-file.ts';
+import { maximumLineBytes } from './csv-lines.ts';
+import { cardStatuses } from '../store/card-status.ts';
 
 const pan = '9900010000000019';
 const header = 'pan,expiry,status,currency,limit';
@@ -251,5 +252,58 @@ describe('the sample cards', () => {
     assert.deepEqual([...new Set(cards.map(({ status }) => status))].sort(), [...cardStatuses].sort());
     assert.deepEqual([...new Set(cards.map(({ currency }) => currency))].sort(), ['392', '840', '978']);
     assert.equal(new Set(cards.map((card) => card.pan.reveal())).size, cards.length);
+  });
+});
+
+describe('a file of changes', () => {
+  const all = 'change,pan,replaces,expiry,status,currency,limit,new_pan,restrictions';
+  async function changesOf(content: string): Promise<string[]> {
+    const lines: string[] = [];
+    for await (const line of readCardChanges(streamed([Buffer.from(content)]))) {
+      if (line.kind === 'bad') lines.push(`${line.line} bad: ${line.reason}`);
+      else {
+        const { kind, pan: _pan, ...rest } = line.change;
+        const text = JSON.stringify(rest, (_key, value: unknown) => (typeof value === 'bigint' ? `${value}` : value));
+        lines.push(`${line.line} ${kind} ${text}`);
+      }
+    }
+    return lines;
+  }
+
+  test('gives each change what it needs, and leaves out what is empty', async () => {
+    const other = '9900010000000027';
+    const content = [
+      all,
+      `add,${pan},,3508,,840,1000,,`,
+      `set,${pan},3,,blocked,,,,`,
+      `replace,${pan},3,3112,,,,${other},`,
+      `delete,${pan},4,,,,,,`,
+      `lift,${pan},,,,,,,n1.2 n3.4.r1`,
+    ].join('\n');
+    assert.deepEqual(await changesOf(content), [
+      '2 add {"expiry":"3508","status":"active","currency":"840","limitMinor":"1000"}',
+      '3 set {"replaces":3,"status":"blocked"}',
+      '4 replace {"replaces":3,"newPan":"990001******0027","expiry":"3112","status":"closed"}',
+      '5 delete {"replaces":4}',
+      '6 lift {"restrictions":["n1.2","n3.4.r1"]}',
+    ]);
+    assert.deepEqual(await changesOf(`pan,change,replaces\n${pan},delete,7\n`), ['2 delete {"replaces":7}']);
+  });
+  test('has no change without what it replaces, and none that would change nothing', async () => {
+    const content = ['set', 'delete', 'replace', 'lift', 'drop', 'set'].map((name) => `${name},${pan},,,,,,,`);
+    const lines = await changesOf([all, ...content, `set,${pan},1,,,,,,`, 'set,1234,1,,,,1,,'].join('\n'));
+    assert.match(lines[0] ?? '', /^2 bad: replaces: expected the version/);
+    assert.match(lines[1] ?? '', /^3 bad: replaces: /);
+    assert.match(lines[2] ?? '', /replaces: .*; new_pan: 0 digits, .*; expiry: /);
+    assert.match(lines[3] ?? '', /restrictions: name those/);
+    assert.match(lines[4] ?? '', /change: expected add, set, replace, delete or lift$/);
+    assert.match(lines[6] ?? '', /expiry, status or limit: nothing to set$/);
+    assert.match(lines[7] ?? '', /^9 bad: pan: 4 digits/);
+  });
+  test('whose header names another column is refused with the line', async () => {
+    await assert.rejects(changesOf('\nchange,pan,version\n'), {
+      code: 'CARD_FILE_HEADER_INVALID',
+      message: /line 2: column 3 is not a column/,
+    });
   });
 });

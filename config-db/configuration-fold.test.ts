@@ -9,7 +9,14 @@ import { Pan } from '../base/pan.ts';
 import type { ConfigurationEntry, EntryBody } from '../store/entry.ts';
 import { GroupFile } from '../store/group-file.ts';
 import { changesOf, loadConfigurationFile, type Configuration } from './configuration.ts';
-import { configurationFold, readConfiguration, readConfigurationView, readDerivedRows } from './configuration-fold.ts';
+import {
+  configurationFold,
+  readConfiguration,
+  readConfigurationView,
+  readDerivedRows,
+  readVersions,
+} from './configuration-fold.ts';
+import { indexOfChange, lastChangeIndex, readHistory } from './configuration-history.ts';
 import { readRuleSetFile, type RewriteTopology } from './rewrite.ts';
 import { encodeConfigurationChange, type ConfigurationChange, type RewriteRuleSetRow } from './rows.ts';
 
@@ -28,6 +35,8 @@ const a = groupId('a');
 function entry(changes: readonly ConfigurationChange[], more: Partial<ConfigurationEntry> = {}): ConfigurationEntry {
   return {
     kind: 'configuration',
+    id: 'change',
+    checkedAt: 0,
     at: 1_772_000_000_000,
     by: 'operator',
     origin: 'n2',
@@ -54,7 +63,16 @@ class NodeFold {
     this.#apply = fold.open(this.database, configGroup);
   }
 
+  /** Every change of the configuration has been checked against what is here. */
   apply(...entries: EntryBody[]): this {
+    for (const each of entries) {
+      const checkedAt = lastChangeIndex(this.database);
+      this.enter(each.kind === 'configuration' ? { ...each, checkedAt } : each);
+    }
+    return this;
+  }
+
+  enter(...entries: EntryBody[]): this {
     for (const each of entries) {
       this.#index += 1;
       this.#apply(this.#index, 1, each);
@@ -334,4 +352,52 @@ test('a file of an earlier release gets the columns that it does not have, empty
   const [limit] = readConfiguration(database).range_limit;
   assert.deepEqual([limit?.daily_maximum_count, limit?.stand_in_floor_minor], [3, null]);
   database.close();
+});
+
+describe('history', () => {
+  const changed = (by: string, failover_order: string) => entry([putOrder(failover_order)], { by, id: `of-${by}` });
+
+  test('has each change of a row, before and after, who, where and when, under which rules, on every node alike', () => {
+    const nodes = seeded(changed('alice', 'n2>n1>n3>n4'), changed('bob', 'n4>n3>n2>n1'));
+    const [first] = nodes.map(({ database }) =>
+      readHistory(database, { table: 'failover_map', key: 'a', from: 0, limit: 9 }),
+    );
+    assert.ok(first !== undefined);
+    assert.deepEqual(
+      first.map(({ by, index, change, ruleSetVersion }) => [by, index, change, ruleSetVersion]),
+      [
+        ['bob', 3, 'of-bob', 1],
+        ['alice', 2, 'of-alice', 1],
+        ['operator', 1, 'change', 1],
+      ],
+    );
+    assert.equal(first[0]?.before, first[1]?.after);
+    assert.equal(first[2]?.before, null);
+    assert.match(first[0]?.after ?? '', /n4>n3>n2>n1/);
+    for (const { database } of nodes) {
+      assert.deepEqual(readHistory(database, { table: 'failover_map', key: 'a', from: 0, limit: 9 }), first);
+    }
+  });
+  test('knows a change by its id, and a row by its version', () => {
+    const [node] = seeded(changed('alice', 'n2>n1>n3>n4'));
+    assert.ok(node !== undefined);
+    assert.equal(indexOfChange(node.database, 'of-alice'), 2);
+    assert.equal(indexOfChange(node.database, 'of-nobody'), undefined);
+    const { versionOf } = readVersions(node.database);
+    assert.deepEqual(versionOf('failover_map', 'a'), { version: 2, by: 'alice', origin: 'n2', at: 1_772_000_000_000 });
+    assert.equal(versionOf('failover_map', 'b')?.version, 1);
+    assert.equal(versionOf('failover_map', 'zz'), undefined);
+  });
+});
+
+test('a change that was checked against another configuration than is here has no effect', () => {
+  for (const node of seeded()) {
+    const mine = entry([putOrder('n4>n3>n2>n1')], { checkedAt: 1, id: 'mine' });
+    const other = entry([putOrder('n2>n1>n3>n4')], { checkedAt: 1, id: 'other' });
+    node.enter(other, mine);
+    assert.equal(node.row('failover_map', 'group_id', 'a')?.['failover_order'], 'n2>n1>n3>n4');
+    assert.deepEqual([indexOfChange(node.database, 'mine'), indexOfChange(node.database, 'other')], [undefined, 2]);
+    node.enter(entry([putOrder('n4>n3>n2>n1')], { checkedAt: 2, id: 'mine' }));
+    assert.equal(node.row('failover_map', 'group_id', 'a')?.['failover_order'], 'n4>n3>n2>n1');
+  }
 });

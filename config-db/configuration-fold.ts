@@ -4,15 +4,21 @@ import { assert } from '../base/errors.ts';
 import type { NodeId } from '../base/identifiers.ts';
 import type { ConfigurationEntry, EntryBody } from '../store/entry.ts';
 import type { Fold, FoldShape } from '../store/group-file.ts';
-import { currentRuleSetRow, type Configuration } from './configuration.ts';
+import type { Configuration } from './configuration.ts';
+import { keyOfChange, type RowVersion, type VersionedConfiguration } from './configuration-change.ts';
+import { HistoryWriter, historySchema, type RowChange } from './configuration-history.ts';
 import { ConfigurationView } from './configuration-view.ts';
-import { compileRuleSetRow, derive, derivedColumns, joinFailoverOrders, type RewriteTopology } from './rewrite.ts';
+import { deriveRows, type OriginOf } from './derivation.ts';
+import { derivedColumns, type DerivedTable, type RewriteTopology } from './rewrite.ts';
 import {
   columnsOf,
   configurationTables,
   decodeConfigurationChange,
+  encodeConfigurationRow,
   keyColumnsOf,
+  keyTextOf,
   parseConfigurationRow,
+  parseKeyText,
   toSqlRow,
   type ConfigurationChange,
   type ConfigurationTable,
@@ -49,10 +55,14 @@ const schema = `
   CREATE TABLE IF NOT EXISTS rewrite_rule_set (
     version INTEGER PRIMARY KEY, rules TEXT NOT NULL, ${bookkeepingSql}
   ) STRICT;
+  ${historySchema}
 `;
 
 /** Tables whose rows each node rewrites for itself. */
 const derivedTables = ['failover_map', 'pan_range'] as const;
+
+/** Tables of which a change can make derived columns other than they are. */
+const rewriting: ReadonlySet<ConfigurationTable> = new Set([...derivedTables, 'rewrite_rule_set']);
 
 const derivedNames = [...derivedColumns, 'rule_set_version', 'derived_by'];
 const bookkeepingNames = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
@@ -92,9 +102,11 @@ class ConfigurationWriter {
   readonly #database: Database.Database;
   readonly #self: NodeId;
   readonly #topology: RewriteTopology;
+  readonly #history: HistoryWriter;
 
   constructor(database: Database.Database, self: NodeId, topology: RewriteTopology) {
     this.#database = database;
+    this.#history = new HistoryWriter(database);
     this.#self = self;
     this.#topology = topology;
   }
@@ -102,20 +114,31 @@ class ConfigurationWriter {
   apply(index: number, entry: EntryBody): void {
     if (entry.kind === 'no-op' || entry.kind === 'mark' || entry.kind === 'membership') return;
     assert(entry.kind === 'configuration', `entry ${index} of config is a change of the configuration`);
+    if (!this.#history.isCurrent(entry)) return;
     const changes = entry.changes.map((change) => decodeConfigurationChange(JSON.stringify(change)));
-    for (const change of changes) this.#change(index, entry, change);
-    this.#rewrite(changes);
+    const rows = changes.map((change): RowChange => {
+      const { table } = change;
+      const before = this.#stored(change);
+      this.#change(index, entry, change);
+      return { table, key: keyOfChange(change), before, after: this.#stored(change) };
+    });
+    this.#history.write(index, entry, rows);
+    if (changes.some(({ table }) => rewriting.has(table))) this.derive();
   }
 
+  #stored(change: ConfigurationChange): string | null {
+    const { table } = change;
+    const row = selectRow(this.#database, table, change.operation === 'put' ? change.row : change.key);
+    return row === undefined
+      ? null
+      : encodeConfigurationRow(table, parseConfigurationRow(table, canonicalOf(table, row)));
+  }
 
   #change(index: number, entry: ConfigurationEntry, change: ConfigurationChange): void {
     const { table } = change;
     if (change.operation === 'delete') {
-      const key = toSqlRow(change.key as never);
-      const where = keyColumnsOf(table).map((column) => `${column} = ?`);
-      this.#database
-        .prepare(`DELETE FROM ${table} WHERE ${where.join(' AND ')}`)
-        .run(...valuesOf(key, keyColumnsOf(table)));
+      const { where, values } = byKey(table, change.key);
+      this.#database.prepare(`DELETE FROM ${table} ${where}`).run(...values);
       return;
     }
     const row = toSqlRow(change.row);
@@ -129,48 +152,72 @@ class ConfigurationWriter {
       .run(...valuesOf(row, columnsOf(table)), entry.origin, entry.by, entry.at, index);
   }
 
-  /** Makes the derived columns anew: all when an order or the rules changed, else those of the changed ranges. */
-  #rewrite(changes: readonly ConfigurationChange[]): void {
-    const all = changes.some(({ table }) => table === 'failover_map' || table === 'rewrite_rule_set');
-    const ranges = new Set(
-      changes.flatMap((change) =>
-        change.table === 'pan_range' && change.operation === 'put' ? [`pan_range ${change.row.prefix}`] : [],
-      ),
-    );
-    if (all) this.derive();
-    else if (ranges.size > 0) this.derive(ranges);
-  }
-
-  /** Makes the derived columns of all rows, or of these, each as `table key`. */
+  /** Makes derived columns anew, of all rows or of these (each as `table key`): those that come out otherwise than they are. */
   derive(only?: ReadonlySet<string>): void {
-    const configuration = readConfiguration(this.#database);
-    const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
-    if (ruleSetRow === undefined) return;
-    const ruleSet = compileRuleSetRow(ruleSetRow);
-    const rows = { failover_map: configuration.failover_map, pan_range: joinFailoverOrders(configuration) };
-    for (const table of derivedTables) {
-      const [key] = keyColumnsOf(table);
-      assert(key !== undefined, `${table} has a key`);
-      const origins = this.#database.prepare<[], { key: string; origin: string }>(
-        `SELECT ${key} AS key, origin FROM ${table}`,
-      );
-      const originOf = new Map(origins.all().map((row) => [row.key, row.origin as NodeId]));
-      const update = this.#database.prepare(
-        `UPDATE ${table} SET ${derivedNames.map((column) => `${column} = ?`).join(', ')} WHERE ${key} = ?`,
-      );
-      for (const row of rows[table]) {
-        const id = 'prefix' in row ? row.prefix : row.group_id;
-        if (only?.has(`${table} ${id}`) === false) continue;
-        const context = { origin: originOf.get(id) ?? this.#self, target: this.#self, topology: this.#topology };
-        const { columns } = derive(ruleSet, table, row as never, context);
-        update.run(...valuesOf(columns, derivedNames), id);
-      }
+    const stored = new Map(readDerivedRows(this.#database).map((row) => [`${row.table} ${row.key}`, row]));
+    const originOf: OriginOf = (table, key) => (stored.get(`${table} ${key}`)?.origin ?? this.#self) as NodeId;
+    for (const { table, key, derived } of deriveRows(
+      readConfiguration(this.#database),
+      this.#self,
+      this.#topology,
+      originOf,
+    )) {
+      if (only?.has(`${table} ${key}`) === false) continue;
+      const present = stored.get(`${table} ${key}`)?.columns;
+      if (derivedNames.every((column) => present?.[column] === derived.columns[column])) continue;
+      const { where, values } = byKey(table, parseKeyText(table, key));
+      this.#database
+        .prepare(`UPDATE ${table} SET ${derivedNames.map((column) => `${column} = ?`).join(', ')} ${where}`)
+        .run(...valuesOf(derived.columns, derivedNames), ...values);
     }
   }
 }
 
 function valuesOf(row: Readonly<Record<string, SqlValue>>, columns: readonly string[]): SqlValue[] {
   return columns.map((column) => row[column] ?? null);
+}
+
+function byKey(table: ConfigurationTable, content: object): { readonly where: string; readonly values: SqlValue[] } {
+  const columns = keyColumnsOf(table);
+  return {
+    where: `WHERE ${columns.map((column) => `${column} = ?`).join(' AND ')}`,
+    values: valuesOf(toSqlRow(content), columns),
+  };
+}
+
+/** A whole row as it is stored, bookkeeping and derived columns included. */
+function selectRow(
+  database: Database.Database,
+  table: ConfigurationTable,
+  key: object,
+): Record<string, SqlValue> | undefined {
+  const { where, values } = byKey(table, key);
+  const select = database.prepare<SqlValue[], Record<string, SqlValue>>(`SELECT * FROM ${table} ${where}`);
+  return select.safeIntegers(true).get(...values);
+}
+
+function canonicalOf(table: ConfigurationTable, row: Readonly<Record<string, SqlValue>>): Record<string, SqlValue> {
+  return Object.fromEntries(columnsOf(table).map((column) => [column, row[column] ?? null]));
+}
+
+/** Every row with its version, at the fold's present index. */
+export function readVersions(database: Database.Database): VersionedConfiguration {
+  return {
+    rows: readConfiguration(database),
+    versionOf: (table, key) => {
+      const row = selectRow(database, table, parseKeyText(table, key));
+      return row && versionOf(row);
+    },
+  };
+}
+
+function versionOf(row: Readonly<Record<string, SqlValue>>): RowVersion {
+  return {
+    version: Number(row['changed_at_index']),
+    by: String(row['entered_by']),
+    origin: String(row['origin']),
+    at: Number(row['entered_at_ms']),
+  };
 }
 
 /** Every canonical row, from a connection to config.db. */
@@ -184,7 +231,8 @@ export function readConfiguration(database: Database.Database): Configuration {
 
 /** A derived row with its key, as this node has it. */
 export interface DerivedRow {
-  readonly table: (typeof derivedTables)[number];
+  readonly table: DerivedTable;
+  /** As `keyTextOf` writes it. */
   readonly key: string;
   readonly origin: string;
   readonly columns: Readonly<Record<string, string | number | null>>;
@@ -193,15 +241,15 @@ export interface DerivedRow {
 /** The rows that this node works by: its own derived columns. */
 export function readDerivedRows(database: Database.Database): DerivedRow[] {
   return derivedTables.flatMap((table) => {
-    const [key] = keyColumnsOf(table);
+    const keys = keyColumnsOf(table);
     const select = database.prepare<[], Record<string, string | number | null>>(
-      `SELECT ${key ?? ''} AS row_key, origin, ${derivedNames.join(', ')} FROM ${table}`,
+      `SELECT ${keys.join(', ')}, origin, ${derivedNames.join(', ')} FROM ${table}`,
     );
-    return select.all().map(({ row_key, origin, ...columns }) => ({
+    return select.all().map((row) => ({
       table,
-      key: String(row_key),
-      origin: String(origin),
-      columns,
+      key: keyTextOf(table, row),
+      origin: String(row['origin']),
+      columns: Object.fromEntries(derivedNames.map((column) => [column, row[column] ?? null])),
     }));
   });
 }

@@ -181,7 +181,7 @@ export const configurationSchemas = {
   }),
 } as const satisfies { [Table in ConfigurationTable]: z.ZodType<ConfigurationRows[Table]> };
 
-const keySchemas = {
+export const keySchemas = {
   failover_map: configurationSchemas.failover_map.pick({ group_id: true }),
   pan_range: configurationSchemas.pan_range.pick({ prefix: true }),
   range_limit: configurationSchemas.range_limit.pick({ prefix: true, currency: true }),
@@ -204,8 +204,54 @@ export function keyColumnsOf(table: ConfigurationTable): readonly string[] {
 
 export type SqlValue = string | number | bigint | null;
 
-/** The row's values as SQLite holds them, by column: truths are 0 and 1, amounts 64-bit integers. */
-export function toSqlRow(row: ConfigurationRows[ConfigurationTable]): Record<string, SqlValue> {
+export function isConfigurationTable(name: string): name is ConfigurationTable {
+  return Object.hasOwn(configurationSchemas, name);
+}
+
+/** A row's key as people write it, from its values: `990001`, or `990001/840` where two columns make it. */
+export function keyTextOf(table: ConfigurationTable, values: Readonly<Record<string, unknown>>): string {
+  return keyColumnsOf(table)
+    .map((column) => String(values[column]))
+    .join('/');
+}
+
+/** The inverse of `keyTextOf`. Throws CONFIGURATION_ROW_INVALID. */
+export function parseKeyText<Table extends ConfigurationTable>(table: Table, text: string): ConfigurationKeys[Table] {
+  const columns = keyColumnsOf(table);
+  const parts = text.split('/');
+  if (parts.length !== columns.length) {
+    throw new SwitchError('CONFIGURATION_ROW_INVALID', `${table}: a key is written as ${columns.join('/')}`);
+  }
+  const values = columns.map((column, at) => [column, readColumnText(table, column, parts[at] ?? '')]);
+  return parse(keySchemas[table] as unknown as z.ZodType<ConfigurationKeys[Table]>, table, Object.fromEntries(values));
+}
+
+/**
+ * A column's value as people write it (`none`: no value). Throws CONFIGURATION_ROW_INVALID for what the column does not
+ * take, and for a column that the table does not have.
+ */
+export function readColumnText(table: ConfigurationTable, column: string, text: string): unknown {
+  const shape: Readonly<Record<string, z.ZodType>> = configurationSchemas[table].shape;
+  const schema = Object.hasOwn(shape, column) ? shape[column] : undefined;
+  if (schema === undefined) {
+    throw new SwitchError(
+      'CONFIGURATION_ROW_INVALID',
+      `${table} has no column ${maskCardData(column)}; it has ${columnsOf(table).join(', ')}`,
+    );
+  }
+  const other: unknown =
+    text === 'none'
+      ? null
+      : text === 'true' || text === 'false'
+        ? text === 'true'
+        : /^[0-9]{1,15}$/.test(text)
+          ? Number(text)
+          : text;
+  return schema.safeParse(text).success ? text : parse(schema, `${table}.${column}`, other);
+}
+
+/** The values of a row or a key as SQLite holds them, by column: truths are 0 and 1, amounts 64-bit integers. */
+export function toSqlRow(row: object): Record<string, SqlValue> {
   return Object.fromEntries(
     Object.entries(row).map(([column, value]: [string, SqlValue | boolean]) => [
       column,
@@ -232,14 +278,25 @@ function parse<T>(schema: z.ZodType<T>, path: string, values: unknown): T {
 
 /** Canonical JSON of a change: columns in schema order, amounts as decimal strings. */
 export function encodeConfigurationChange(change: ConfigurationChange): string {
-  const content: object = change.operation === 'put' ? change.row : change.key;
+  const content =
+    change.operation === 'put'
+      ? { row: ordered(change.row, columnsOf(change.table)) }
+      : { key: ordered(change.key, keyColumnsOf(change.table)) };
+  return canonicalJson({ table: change.table, operation: change.operation, ...content });
+}
+
+/** Canonical JSON of a row: columns in schema order, amounts as decimal strings. */
+export function encodeConfigurationRow(table: ConfigurationTable, row: ConfigurationRows[ConfigurationTable]): string {
+  return canonicalJson(ordered(row, columnsOf(table)));
+}
+
+function ordered(content: object, columns: readonly string[]): Record<string, unknown> {
   const values = new Map<string, unknown>(Object.entries(content));
-  const columns = change.operation === 'put' ? columnsOf(change.table) : keyColumnsOf(change.table);
-  const ordered = Object.fromEntries(columns.map((column) => [column, values.get(column)]));
-  return JSON.stringify(
-    { table: change.table, operation: change.operation, [change.operation === 'put' ? 'row' : 'key']: ordered },
-    (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value),
-  );
+  return Object.fromEntries(columns.map((column) => [column, values.get(column)]));
+}
+
+function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, each: unknown) => (typeof each === 'bigint' ? each.toString() : each));
 }
 
 const changeEnvelope = z.discriminatedUnion('operation', [

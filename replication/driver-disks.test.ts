@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 
 import { SwitchError } from '../base/errors.ts';
 import type { Cluster } from './driver/testing.ts';
-import { formed, group, n1, n2, n3, w1, type Process } from './driver/testing.ts';
+import { formed, group, n1, n2, n3, n4, w1, type Process } from './driver/testing.ts';
 import { at, electionTimeoutMs, heartbeatMs } from './testing.ts';
 
 /* Disks that are full, slow or away, and copies that are made anew while the process runs. */
@@ -73,6 +73,55 @@ describe('a disk that cannot be written', () => {
     assert.equal(cluster.leader(), n2, 'it does not stand for election meanwhile');
     owner.diskStands = false;
     cluster.until(n1, 90_000);
+  });
+});
+
+describe('a copy whose file is damaged', () => {
+  const malformed = 'database disk image is malformed';
+
+  test('is left to the others until it is made anew: it is not tried again', () => {
+    const cluster = formed();
+    enter(cluster, 5);
+    const owner = cluster.of(n1);
+    owner.diskFailure = malformed;
+    owner.failureCause = 'damage';
+    owner.propose(group, '"lost with it"');
+    cluster.advance(heartbeatMs);
+    assert.equal(owner.status().failure, malformed);
+    assert.ok(cluster.until(n2) < 2 * electionTimeoutMs);
+    cluster.advance(20_000);
+    assert.deepEqual([owner.openings, eventsOf(owner).includes('copy-stopped')], [[], true]);
+    owner.diskFailure = undefined;
+    owner.driver.rebuild(group, () => undefined);
+    cluster.advance(5_000);
+    assert.deepEqual([owner.status().failure, owner.status().votes], [undefined, true]);
+  });
+
+  test('stops as well when the deciding thread alone has noticed', () => {
+    const cluster = formed();
+    const owner = cluster.of(n1);
+    owner.driver.fail(group, malformed, 'damage');
+    assert.deepEqual(owner.told('resign', 'failure'), ['resign', 'failure']);
+    assert.equal(owner.status().failure, malformed);
+    cluster.until(n2);
+  });
+
+  test('stops as well when consensus has to read from it, for a member that is behind', () => {
+    const cluster = formed();
+    cluster.kill(n4);
+    enter(cluster, 50);
+    // After a start nothing of the log is in memory.
+    cluster.kill(n1);
+    cluster.start(n1);
+    cluster.until(n1, 90_000);
+    const owner = cluster.of(n1);
+    const disk = owner.folder.diskOf(group);
+    disk.entries = () => {
+      throw Object.assign(new Error(malformed), { code: 'SQLITE_CORRUPT' });
+    };
+    cluster.start(n4);
+    cluster.until(n2);
+    assert.equal(owner.status().failure, malformed);
   });
 });
 

@@ -157,7 +157,7 @@ describe('a broken copy or disk', () => {
   test('stops alone, says so, and another leads', () => {
     const cluster = formed();
     const broken = cluster.of(n1);
-    broken.driver.onWriter({ kind: 'failed', group, reason: 'disk full' });
+    broken.driver.onWriter({ kind: 'failed', group, reason: 'disk full', cause: 'disk' });
     assert.deepEqual(broken.told('failure', 'resign'), ['resign', 'failure']);
     assert.deepEqual([broken.status().failure, broken.driver.leads], ['disk full', [configGroup]]);
     cluster.until(n2);

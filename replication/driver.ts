@@ -1,7 +1,14 @@
 import { createHash } from 'node:crypto';
 
 import type { Clock } from '../base/clock.ts';
-import { describeError, isStoreError, SwitchError } from '../base/errors.ts';
+import {
+  describeError,
+  isStoreError,
+  storeFailureOf,
+  SwitchError,
+  whenReadable,
+  type StoreFailure,
+} from '../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import { voters as votersOf, type Topology } from '../base/topology.ts';
@@ -336,7 +343,9 @@ export class Driver {
         continue;
       }
       hosted.replica.tick();
-      this.#govern(hosted, nowMs);
+      this.#attempt(hosted, () => {
+        this.#govern(hosted, nowMs);
+      });
     }
     if (nowMs - this.#rememberedMs >= rememberEveryMs) {
       this.#saveMemory(nowMs);
@@ -382,6 +391,18 @@ export class Driver {
   }
 
   // ---- disks that failed, and copies that are made anew ------------------------------------------------------------
+
+  /** The deciding thread cannot read the group's file: this copy is of no use here. */
+  fail(group: GroupId, reason: string, cause: StoreFailure): void {
+    this.#hosted.get(group)?.replica.fail(reason, cause);
+  }
+
+  /** Whatever reads the group's file stops this copy when it cannot. */
+  #attempt(hosted: Hosted, action: () => void): void {
+    whenReadable(action, (error) => {
+      hosted.replica.fail(describeError(error), storeFailureOf(error));
+    });
+  }
 
   #mend(hosted: Hosted, mend: { atMs: number; afterMs: number }, nowMs: number): void {
     const { group } = hosted;
@@ -721,24 +742,15 @@ export class Driver {
     },
     onFailure: (group, reason, cause) => {
       const hosted = this.#mustHost(group);
+      const isDisk = cause === 'disk';
       hosted.failure = reason;
       hosted.handOver = undefined;
+      hosted.mend = isDisk ? { atMs: this.#options.clock.monotonicMs() + mendMs, afterMs: mendMs } : undefined;
       this.#resign(hosted);
-      if (cause === 'disk') {
-        hosted.mend = { atMs: this.#options.clock.monotonicMs() + mendMs, afterMs: mendMs };
-        this.#options.log(
-          'error',
-          { event: 'disk-failed', group, reason },
-          'the files of the group cannot be written: it is left to the others until they can',
-        );
-        this.#options.emit({ kind: 'failure', group, reason });
-        return;
-      }
-      this.#options.log(
-        'error',
-        { event: 'copy-stopped', group, reason },
-        'this copy of the group has stopped: rebuild it from the others',
-      );
+      const [event, message] = isDisk
+        ? ['disk-failed', 'the files of the group cannot be used: it is left to the others until they can']
+        : ['copy-stopped', 'this copy of the group has stopped: rebuild it from the others'];
+      this.#options.log('error', { event, group, cause, reason }, message);
       this.#options.emit({ kind: 'failure', group, reason });
     },
   };

@@ -472,7 +472,7 @@ describe('a snapshot that replaces the file (R10)', () => {
 describe('a replica that has stopped', () => {
   test('by a failed write or a broken log says so once, and does nothing more', () => {
     const follower = new Bench(n2);
-    follower.replica.onWriter({ kind: 'failed', group, reason: 'disk full' });
+    follower.replica.onWriter({ kind: 'failed', group, reason: 'disk full', cause: 'disk' });
     assert.deepEqual(follower.happened(), ['failed: disk full']);
     follower.hear(n1, append(logOf(1, 1), { term: 1 }));
     follower.tick();

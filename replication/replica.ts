@@ -1,5 +1,5 @@
 import type { Clock, Timer } from '../base/clock.ts';
-import { assert, describeError, isStoreError } from '../base/errors.ts';
+import { assert, describeError, storeFailureOf, whenReadable, type StoreFailure } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import type { LogEntry, LogPosition, MembershipEntry } from '../store/entry.ts';
@@ -58,15 +58,14 @@ export interface ReplicaListener {
   onAcknowledged(group: GroupId, term: number, acknowledged: readonly Acknowledgement[]): void;
   /** The leader has trimmed what this copy lacks. */
   onBehind(group: GroupId, leader: NodeId): void;
-  /** This copy has stopped: its log is broken or its disk cannot be written. */
   /**
-   * Nothing more is done for the group here. `disk`: its files could not be written, and once they can it may begin anew
-   * with what is in them. `alarm`: this copy contradicts the others, and somebody has to look.
+   * Nothing more is done for the group here. `disk`: its files could not be read or written, and once they can it may
+   * begin anew with what is in them. `damage`: what is in them makes no sense. `alarm`: this copy contradicts the others.
    */
   onFailure(group: GroupId, reason: string, cause: FailureCause): void;
 }
 
-export type FailureCause = 'disk' | 'alarm';
+export type FailureCause = StoreFailure | 'alarm';
 
 export interface Progress {
   readonly commit: number;
@@ -135,13 +134,17 @@ export class Replica {
   /** Call at least every quarter of the heartbeat. */
   tick(): void {
     if (this.#stopped) return;
-    this.raft.tick(this.#options.clock.monotonicMs());
+    this.#attempt(() => {
+      this.raft.tick(this.#options.clock.monotonicMs());
+    });
     this.#scheduleFlush();
   }
 
   receive(from: NodeId, message: RaftMessage): void {
     if (this.#stopped) return;
-    this.raft.receive(from, message, this.#options.clock.monotonicMs());
+    this.#attempt(() => {
+      this.raft.receive(from, message, this.#options.clock.monotonicMs());
+    });
     const isLeaders = message.kind === 'append' && message.term === this.raft.term && this.raft.leader === from;
     if (isLeaders && message.acknowledged.length > 0) {
       this.#options.listener.onAcknowledged(this.group, message.term, message.acknowledged);
@@ -152,7 +155,7 @@ export class Replica {
   /** Appends entries; the index of the first, or undefined when this node does not lead the group. */
   propose(bodies: readonly string[]): number | undefined {
     if (this.#stopped) return undefined;
-    const first = this.raft.propose(bodies, this.#options.clock.monotonicMs());
+    const first = this.#attempt(() => this.raft.propose(bodies, this.#options.clock.monotonicMs()));
     if (first !== undefined) this.#scheduleFlush();
     return first;
   }
@@ -182,13 +185,11 @@ export class Replica {
   takeSnapshot(position: LogPosition): 'have' | 'useless' | 'install' {
     if (this.#stopped) return 'useless';
     const taken = this.raft.takeSnapshot(position);
-    try {
+    const salvaged = this.#attempt(() => {
       if (taken.kind === 'install' && taken.removed.length > 0) this.#options.salvage(taken.removed);
-    } catch (error) {
-      if (!isStoreError(error)) throw error;
-      this.#stop(describeError(error), 'disk');
-      return 'useless';
-    }
+      return true;
+    });
+    if (salvaged !== true) return 'useless';
     if (taken.kind === 'install') this.#installing = true;
     this.#scheduleFlush();
     return taken.kind;
@@ -239,7 +240,7 @@ export class Replica {
         this.#options.listener.onMark(this.group, event.compare, event.index);
         return;
       case 'failed':
-        this.#stop(event.reason, 'disk');
+        this.fail(event.reason, event.cause);
         return;
     }
   }
@@ -260,9 +261,18 @@ export class Replica {
     this.#applyTimer?.cancel();
   }
 
-  #stop(reason: string, cause: FailureCause): void {
+  /** This copy stops here and now: nothing more is told or written by it. */
+  fail(reason: string, cause: FailureCause): void {
+    if (this.#stopped) return;
     this.stop();
     this.#options.listener.onFailure(this.group, reason, cause);
+  }
+
+  /** Whatever reads the group's file, or keeps what has to be kept: what cannot be read or kept stops this copy. */
+  #attempt<Result>(action: () => Result): Result | undefined {
+    return whenReadable(action, (error) => {
+      this.fail(describeError(error), storeFailureOf(error));
+    });
   }
 
   #scheduleFlush(): void {
@@ -276,23 +286,18 @@ export class Replica {
 
   #flush(): void {
     const { clock, listener, send, saveHardState, saveIncarnation, salvage } = this.#options;
-    const ready = this.raft.takeReady(clock.monotonicMs());
-    if (this.raft.failure !== undefined) {
-      this.#stop(this.raft.failure, 'alarm');
-      return;
-    }
+    const ready = this.#attempt(() => this.raft.takeReady(clock.monotonicMs()));
+    if (this.raft.failure !== undefined) this.fail(this.raft.failure, 'alarm');
+    if (ready === undefined) return;
     const removed = ready.write?.removed ?? [];
-    try {
+    this.#attempt(() => {
       if (ready.incarnation !== undefined) saveIncarnation(ready.incarnation);
       if (ready.hardState !== undefined) saveHardState(ready.hardState);
       // Before anything is cut, and before anybody is told.
       if (removed.length > 0) salvage(removed);
-    } catch (error) {
-      if (!isStoreError(error)) throw error;
-      // Nothing has been said and nothing written by what could not be kept.
-      this.#stop(describeError(error), 'disk');
-      return;
-    }
+    });
+    // Nothing is said and nothing written by what could not be kept.
+    if (this.#stopped) return;
     for (const { to, message } of ready.messages) send(to, message);
     if (ready.write !== undefined) {
       const { keepThrough } = ready.write;

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { assert } from '../base/errors.ts';
 import { Pan } from '../base/pan.ts';
 import { seededRandom, type Random } from '../base/random.ts';
-import type { CardStatus } from '../config-db/cards.ts';
+import type { CardStatus } from '../store/card-status.ts';
 import { loadConfigurationFile, type Configuration } from '../config-db/configuration.ts';
 import { RangeTable } from '../config-db/routing.ts';
 

@@ -6,7 +6,14 @@ import Database from 'better-sqlite3';
 
 import { groupId } from '../base/identifiers.ts';
 import { ManualClock } from '../base/manual-clock.ts';
-import { EdgeFile, type EdgeChange, type EdgePending, type ReversalDue, type StandIn } from './edge-store.ts';
+import {
+  EdgeFile,
+  type EdgeChange,
+  type EdgePending,
+  type HeldRestriction,
+  type ReversalDue,
+  type StandIn,
+} from './edge-store.ts';
 import type { DecisionEntry } from './entry.ts';
 import { temporaryFolder } from './testing.ts';
 
@@ -65,7 +72,7 @@ describe("an edge's file", () => {
     bench.clock.runSoon();
     assert.deepEqual(bench.done, ['one']);
     bench.restart();
-    assert.deepEqual(bench.pending(), { dues: [due(1)], standIns: [], lastSequence: 0 });
+    assert.deepEqual(bench.pending(), { dues: [due(1)], standIns: [], lastSequence: 0, restrictions: [] });
   });
   test('writes what gathers in one turn together, and calls back in order', (context) => {
     const bench = new Bench(context);
@@ -87,7 +94,7 @@ describe("an edge's file", () => {
     );
     bench.clock.runSoon();
     bench.restart();
-    assert.deepEqual(bench.pending(), { dues: [], standIns: [], lastSequence: 7 });
+    assert.deepEqual(bench.pending(), { dues: [], standIns: [], lastSequence: 7, restrictions: [] });
   });
   test('takes the same due twice for one', (context) => {
     const bench = new Bench(context);
@@ -95,6 +102,23 @@ describe("an edge's file", () => {
     bench.submit('y', { kind: 'due', due: due(1) });
     bench.clock.runSoon();
     assert.deepEqual([bench.done, bench.pending()?.dues.length], [['x', 'y'], 1]);
+  });
+  test('keeps restrictions in the order in which they were entered until they are over', (context) => {
+    const bench = new Bench(context);
+    const restriction = (number: number): HeldRestriction => ({
+      id: `n1.4.r${number}`,
+      group,
+      panHash: `${number}`.repeat(64),
+      status: 'stolen',
+      at: 1_772_366_400_000,
+      by: 'ann',
+    });
+    for (const number of [2, 1, 3]) bench.submit('x', { kind: 'restriction', restriction: restriction(number) });
+    bench.clock.runSoon();
+    bench.submit('over', { kind: 'restriction-over', id: 'n1.4.r1' });
+    bench.clock.runSoon();
+    bench.restart();
+    assert.deepEqual(bench.pending()?.restrictions, [restriction(2), restriction(3)]);
   });
   test('withdraws a stand-in and notes its due in one step, or does neither', (context) => {
     const bench = new Bench(context);
@@ -110,7 +134,7 @@ describe("an edge's file", () => {
     );
     bench.clock.runSoon();
     assert.deepEqual(bench.done, ['x', 'y STORE_UNREADABLE']);
-    assert.deepEqual(bench.pending(), { dues: [], standIns: [standIn(1)], lastSequence: 1 });
+    assert.deepEqual(bench.pending(), { dues: [], standIns: [standIn(1)], lastSequence: 1, restrictions: [] });
   });
   test('waits a while for a shell that has it locked, without stopping its thread', (context) => {
     const bench = new Bench(context);

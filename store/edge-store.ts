@@ -3,6 +3,7 @@ import Database from 'better-sqlite3';
 import type { Clock } from '../base/clock.ts';
 import { describeError, isStoreBusy, SwitchError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
+import type { CardStatus } from './card-status.ts';
 import type { DecisionEntry } from './entry.ts';
 
 /**
@@ -27,9 +28,24 @@ export interface StandIn {
   readonly decision: DecisionEntry;
 }
 
+/** A restriction that was entered at this node and works here, whether or not the card's log has it (R11). */
+export interface HeldRestriction {
+  /** Names it for good. */
+  readonly id: string;
+  readonly group: GroupId;
+  readonly panHash: string;
+  readonly status: CardStatus;
+  /** Wall clock of this node when it was entered, and by whom. */
+  readonly at: number;
+  readonly by: string;
+}
+
 export type EdgeChange =
   | { readonly kind: 'due'; readonly due: ReversalDue }
   | { readonly kind: 'stand-in'; readonly standIn: StandIn }
+  | { readonly kind: 'restriction'; readonly restriction: HeldRestriction }
+  /** This node's own copy of the card's group has it, or no such card is on file. */
+  | { readonly kind: 'restriction-over'; readonly id: string }
   /** An entry about it has committed, or it never took effect. */
   | { readonly kind: 'settled'; readonly of: 'due' | 'stand-in'; readonly attempt: string };
 
@@ -39,6 +55,8 @@ export interface EdgePending {
   /** All of them: the limits of a node and of its ranges keep them few. */
   readonly standIns: readonly StandIn[];
   readonly lastSequence: number;
+  /** All of them, the oldest first. */
+  readonly restrictions: readonly HeldRestriction[];
 }
 
 /**
@@ -65,6 +83,15 @@ const schema = `
     group_id TEXT NOT NULL,
     currency TEXT NOT NULL,
     decision TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS restriction (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    restriction_id TEXT NOT NULL UNIQUE,
+    group_id TEXT NOT NULL,
+    pan_hash TEXT NOT NULL,
+    status TEXT NOT NULL,
+    entered_at_ms INTEGER NOT NULL,
+    entered_by TEXT NOT NULL
   ) STRICT;
 `;
 
@@ -156,6 +183,11 @@ function prepareWrite(database: Database.Database): (changes: readonly EdgeChang
     'INSERT OR IGNORE INTO reversal_due (attempt, request_key, group_id, at_ms) VALUES (?, ?, ?, ?)',
   );
   const insertStandIn = database.prepare('INSERT INTO stand_in VALUES (?, ?, ?, ?, ?)');
+  const insertRestriction = database.prepare(
+    'INSERT INTO restriction (restriction_id, group_id, pan_hash, status, entered_at_ms, entered_by)' +
+      ' VALUES (?, ?, ?, ?, ?, ?)',
+  );
+  const deleteRestriction = database.prepare('DELETE FROM restriction WHERE restriction_id = ?');
   const deleteFrom = {
     due: database.prepare('DELETE FROM reversal_due WHERE attempt = ?'),
     'stand-in': database.prepare('DELETE FROM stand_in WHERE attempt = ?'),
@@ -173,6 +205,14 @@ function prepareWrite(database: Database.Database): (changes: readonly EdgeChang
           insertStandIn.run(sequence, decision.attempt, group, currency, JSON.stringify(decision));
           break;
         }
+        case 'restriction': {
+          const { id, group, panHash, status, at, by } = change.restriction;
+          insertRestriction.run(id, group, panHash, status, at, by);
+          break;
+        }
+        case 'restriction-over':
+          deleteRestriction.run(change.id);
+          break;
         case 'settled':
           deleteFrom[change.of].run(change.attempt);
       }
@@ -196,5 +236,11 @@ function readPending(database: Database.Database, maximumDues: number): EdgePend
     .all()
     .map((row) => ({ ...row, decision: JSON.parse(row.decision) as DecisionEntry }));
   const last = database.prepare<[], { seq: number }>("SELECT seq FROM sqlite_sequence WHERE name = 'stand_in'").get();
-  return { dues, standIns, lastSequence: last?.seq ?? 0 };
+  const restrictions = database
+    .prepare<[], HeldRestriction>(
+      'SELECT restriction_id AS id, group_id AS "group", pan_hash AS panHash, status, entered_at_ms AS at,' +
+        ' entered_by AS by FROM restriction ORDER BY number',
+    )
+    .all();
+  return { dues, standIns, lastSequence: last?.seq ?? 0, restrictions };
 }

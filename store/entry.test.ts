@@ -45,8 +45,8 @@ test('a body is the same after its way through text', () => {
     { kind: 'no-op', leader: 'n1', term: 2 },
     { kind: 'mark', at: 5, compare: 'c1' },
     { kind: 'expiry', at: 5, holds: [1, 2] },
-    { kind: 'cards', at: 5, by: 'import', added: [], changed: [] },
-    { kind: 'configuration', at: 5, by: 'x', origin: 'n1', changes: [] },
+    { kind: 'cards', at: 5, by: 'import', added: [], origin: 'n1', changes: [] },
+    { kind: 'configuration', id: 'i', checkedAt: 0, at: 5, by: 'x', origin: 'n1', changes: [] },
   ];
   for (const body of bodies) assert.deepEqual(decodeBody(encodeBody(body)), body);
 });

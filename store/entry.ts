@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 
 import type { CardId, GroupId, NodeId } from '../base/identifiers.ts';
+import type { CardStatus } from './card-status.ts';
 
 /**
  * One entry of a group's log. `body` is the JSON text of an EntryBody; its bytes, not its meaning, are what the
@@ -117,8 +118,6 @@ export type Tombstone =
   | { readonly by: 'rrn'; readonly rrn: string }
   | { readonly by: 'stan'; readonly stan: string; readonly amount: string };
 
-export type CardStatus = 'active' | 'blocked' | 'lost' | 'stolen' | 'closed';
-
 /** A card as it comes onto file. Hash and ciphertext of its number stand here and in the card's row only. */
 export interface CardImport {
   readonly panHash: string;
@@ -130,19 +129,48 @@ export interface CardImport {
   readonly limit: string;
 }
 
+/**
+ * What happens to a card on file; each makes a version of it. Restrictions are named by ids that never come again, so
+ * that one which is brought twice counts once, and a lift takes away what it names and nothing else (R11).
+ */
+export type CardChange =
+  | { readonly kind: 'set'; readonly card: CardId; readonly expiry: string; readonly limit: string }
+  | {
+      readonly kind: 'restrict';
+      readonly card: CardId;
+      /** Which of the card's numbers: a replaced one may be reported stolen, too. */
+      readonly number: number;
+      readonly restriction: string;
+      readonly status: CardStatus;
+      /** Wall clock where it was entered. */
+      readonly at: number;
+    }
+  | { readonly kind: 'lift'; readonly card: CardId; readonly restrictions: readonly string[] }
+  | {
+      /** Another number for what the card has: limit, holds, postings, usage. */
+      readonly kind: 'replace';
+      readonly card: CardId;
+      readonly panHash: string;
+      readonly panKeyVersion: number;
+      readonly panCipher: string;
+      readonly expiry: string;
+      /** What the old number is from now on, and the name of the restriction that says so. */
+      readonly status: CardStatus;
+      readonly restriction: string;
+    }
+  /** Closed; to be purged when nothing can come back for it. */
+  | { readonly kind: 'delete'; readonly card: CardId; readonly restriction: string }
+  | { readonly kind: 'purge'; readonly card: CardId };
+
 export interface CardsEntry {
   readonly kind: 'cards';
   readonly at: number;
-  /** Who entered it, where: for the history. */
+  /** Who entered it, and at which node: for the history. */
   readonly by: string;
+  readonly origin: string;
   /** New cards: their ids are this entry's term and index and the position here. */
   readonly added: readonly CardImport[];
-  readonly changed: readonly {
-    readonly card: CardId;
-    readonly expiry: string;
-    readonly status: CardStatus;
-    readonly limit: string;
-  }[];
+  readonly changes: readonly CardChange[];
 }
 
 /** Holds whose time is over, named by the owner: a node's clock never decides that (R9). */
@@ -155,6 +183,13 @@ export interface ExpiryEntry {
 /** A change of the configuration, entered as one: `config` group only. */
 export interface ConfigurationEntry {
   readonly kind: 'configuration';
+  /** Names the change for good, however often it is brought. */
+  readonly id: string;
+  /**
+   * Index of the last change that it was checked against, 0 for none. Where another stands before it in the log it has
+   * no effect: nobody overwrites what he has not seen, and nothing is entered that was not checked.
+   */
+  readonly checkedAt: number;
   readonly at: number;
   readonly by: string;
   /** The node at which the change was entered: `origin` of the rewrite rules. */

@@ -406,7 +406,7 @@ describe('a write queue', () => {
     const { clock, submit, events } = start(t);
     submit({ entries: chain(origin, 1, body('fail')), applyThrough: 1 });
     clock.runSoon();
-    assert.deepEqual(events, [{ kind: 'failed', group, reason: 'this entry cannot be applied' }]);
+    assert.deepEqual(events, [{ kind: 'failed', group, reason: 'this entry cannot be applied', cause: 'damage' }]);
   });
   test('keeps the groups apart', (t) => {
     const { clock, queue, submit, events } = start(t);

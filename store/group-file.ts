@@ -67,7 +67,7 @@ export interface GroupIdentity {
   readonly fold: Fold;
 }
 
-const formatVersion = 1;
+const formatVersion = 2;
 
 /**
  * `membership` has the bodies of the membership entries of `log`, so that they are found without reading all of it; of

@@ -1,14 +1,11 @@
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
 
 import Database from 'better-sqlite3';
 
 import { cardId, groupId, nodeId, type CardId } from '../base/identifiers.ts';
 import type { DecisionEntry, EntryBody, ResolutionEntry, StandInEntry } from './entry.ts';
-import { GroupFile } from './group-file.ts';
 import { applyToLedger } from './ledger.ts';
-import { ledgerFold } from './ledger-fold.ts';
 import { LedgerOverlay } from './ledger-overlay.ts';
 import {
   countResolutions,
@@ -19,7 +16,6 @@ import {
   voidedByKey,
 } from './ledger-reports.ts';
 import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
-import { editByHand, readByHand, runByHand, sampleLog, temporaryFolder, writeFile } from './testing.ts';
 
 const group = groupId('a');
 const n2 = nodeId('n2');
@@ -40,7 +36,8 @@ const cards: EntryBody = {
       limit: '100000',
     },
   ],
-  changed: [],
+  origin: 'n1',
+  changes: [],
 };
 
 const decision = (key: string, changes: Partial<DecisionEntry> = {}): DecisionEntry => ({
@@ -259,23 +256,6 @@ test('what the file has of them leaves the overlay, and is read from the file', 
   applyToLedger(cut, group, 7, 1, undelivered('cut', 0, false));
   cut.clear();
   assert.equal(cut.undeliveredAttempt('cut'), undefined, 'what was cut from the log was never reported');
-});
-
-test('a fold of an earlier release gets its new columns from its log: the same as one that is made anew', (context) => {
-  const folder = temporaryFolder(context);
-  const [old, fresh] = [join(folder, 'old.db'), join(folder, 'fresh.db')];
-  const log = sampleLog(group, 60);
-  for (const path of [old, fresh]) writeFile(path, group, log, ledgerFold);
-  runByHand(
-    old,
-    'ALTER TABLE card_transaction DROP COLUMN config_index; ALTER TABLE card_transaction DROP COLUMN attempt',
-  );
-  GroupFile.open(old, group, 'test', ledgerFold).close();
-  const rows = (path: string): unknown[] =>
-    readByHand(path, "SELECT concat_ws('|', log_index, config_index, attempt) FROM card_transaction ORDER BY 1");
-  assert.equal(rows(fresh).length, 60);
-  assert.deepEqual(rows(old), rows(fresh));
-  assert.equal(editByHand(old, 'UPDATE card_transaction SET attempt = attempt'), 60);
 });
 
 describe('reports', () => {

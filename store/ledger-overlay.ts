@@ -1,7 +1,7 @@
 import type { CardId } from '../base/identifiers.ts';
 import { RecentMap } from '../base/recent-map.ts';
+import type { CardRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';
 import type {
-  CardRow,
   LedgerReader,
   LedgerState,
   RepeatAttemptRow,
@@ -34,7 +34,8 @@ const knownUndelivered = 50_000;
  */
 export class LedgerOverlay implements LedgerState {
   readonly #base: LedgerReader;
-  readonly #cards = new Map<CardId, Versioned<CardRow>>();
+  /** undefined: it was purged. */
+  readonly #cards = new Map<CardId, Versioned<CardRow | undefined>>();
   readonly #cardsByHash = new Map<string, CardId>();
   readonly #transactions = new Map<number, Versioned<TransactionRow>>();
   readonly #transactionsByKey = new Map<string, number>();
@@ -44,9 +45,12 @@ export class LedgerOverlay implements LedgerState {
   readonly #undelivered = new Map<string, UndeliveredAttemptRow>();
   readonly #resolutions = new Map<string, ResolutionRow>();
   readonly #standIns = new Map<string, StandInRow>();
+  /** undefined: it was purged, or forgotten. */
+  readonly #replacedNumbers = new Map<string, Versioned<ReplacedNumberRow | undefined>>();
+  readonly #restrictions = new Map<string, Versioned<RestrictionRow | undefined>>();
   /** Cards as the file has them. */
   readonly #clean = new RecentMap<CardId, CardRow>(keptCards);
-  /** A card's hash and id never change: these may outlive the rows. */
+  /** May outlive the rows, and a number may have been replaced: what is found by it is held against the row. */
   readonly #cleanByHash = new RecentMap<string, CardId>(keptCards);
   /** Every card with a tombstone; undefined: there are too many to know, so the file is asked each time. */
   #tombstoneCards: Set<CardId> | undefined;
@@ -95,6 +99,8 @@ export class LedgerOverlay implements LedgerState {
       this.#undelivered,
       this.#resolutions,
       this.#standIns,
+      this.#replacedNumbers,
+      this.#restrictions,
       this.#clean,
       this.#cleanByHash,
     ]) {
@@ -106,14 +112,59 @@ export class LedgerOverlay implements LedgerState {
   }
 
   cardById(card: CardId): CardRow | undefined {
-    return this.#cards.get(card)?.row ?? this.#clean.get(card) ?? this.#keep(this.#base.cardById(card));
+    const later = this.#cards.get(card);
+    return later === undefined ? (this.#clean.get(card) ?? this.#keep(this.#base.cardById(card))) : later.row;
   }
 
   cardByPanHash(panHash: string): CardRow | undefined {
     const known = this.#cardsByHash.get(panHash) ?? this.#cleanByHash.get(panHash);
-    if (known !== undefined) return this.cardById(known);
-    const row = this.#base.cardByPanHash(panHash);
-    return row === undefined ? undefined : (this.#cards.get(row.cardId)?.row ?? this.#keep(row));
+    const row = known === undefined ? undefined : this.cardById(known);
+    if (row?.panHash === panHash) return row;
+    const replaced = this.#replacedNumbers.get(panHash);
+    if (replaced !== undefined) return this.#asReplaced(replaced.row);
+    const found = this.#base.cardByPanHash(panHash);
+    if (found === undefined) return undefined;
+    // By an earlier number: what is kept is the card as its present one shows it.
+    if (found.panHash !== panHash) return this.#asReplaced(this.#base.replacedNumber(panHash));
+    const later = this.#cards.get(found.cardId);
+    return later === undefined ? this.#keep(found) : later.row;
+  }
+
+  replacedNumber(panHash: string): ReplacedNumberRow | undefined {
+    const later = this.#replacedNumbers.get(panHash);
+    return later === undefined ? this.#base.replacedNumber(panHash) : later.row;
+  }
+
+  replacedNumbers(card: CardId): readonly ReplacedNumberRow[] {
+    const rows = new Map(this.#base.replacedNumbers(card).map((row) => [row.panHash, row]));
+    for (const [panHash, { row }] of this.#replacedNumbers) {
+      if (row === undefined) rows.delete(panHash);
+      else if (row.card === card) rows.set(panHash, row);
+    }
+    return [...rows.values()].sort((one, other) => one.number - other.number);
+  }
+
+  restrictions(card: CardId): readonly RestrictionRow[] {
+    const rows = new Map(this.#base.restrictions(card).map((row) => [row.id, row]));
+    for (const [id, { row }] of this.#restrictions) {
+      if (row === undefined) rows.delete(id);
+      else if (row.card === card) rows.set(id, row);
+    }
+    return [...rows.values()].sort(
+      (one, other) => one.index - other.index || (one.id < other.id ? -1 : Number(one.id > other.id)),
+    );
+  }
+
+  restriction(id: string): RestrictionRow | undefined {
+    const later = this.#restrictions.get(id);
+    return later === undefined ? this.#base.restriction(id) : later.row;
+  }
+
+  purgeableCards(at: number, limit: number): readonly CardId[] {
+    return this.#base.purgeableCards(at, limit).filter((card) => {
+      const row = this.cardById(card);
+      return row !== undefined && row.deletedAt > 0 && row.held === 0n && !this.#transactionsByCard.has(card);
+    });
   }
 
   transaction(index: number): TransactionRow | undefined {
@@ -211,9 +262,46 @@ export class LedgerOverlay implements LedgerState {
       const present = this.#cards.get(row.cardId);
       if (present?.index !== written) return;
       this.#cards.delete(row.cardId);
+      if (present.row === undefined) return;
       this.#cardsByHash.delete(row.panHash);
       this.#keep(present.row);
     });
+  }
+
+  reviseCard(row: CardRow): void {
+    const before = this.cardById(row.cardId);
+    if (before !== undefined && before.panHash !== row.panHash) this.#cardsByHash.delete(before.panHash);
+    this.changeCard(row);
+  }
+
+  removeCard(row: CardRow): void {
+    for (const restriction of this.restrictions(row.cardId)) this.removeRestriction(restriction);
+    for (const { panHash } of this.replacedNumbers(row.cardId)) {
+      this.#putVersioned(this.#replacedNumbers, panHash, undefined);
+    }
+    this.#cardsByHash.delete(row.panHash);
+    this.#clean.delete(row.cardId);
+    this.#cards.set(row.cardId, { row: undefined, index: this.#current });
+    this.#remember((written) => {
+      if (this.#cards.get(row.cardId)?.index === written) this.#cards.delete(row.cardId);
+    });
+  }
+
+  /** Nothing is decided by what is past. */
+  addVersion(): void {
+    return;
+  }
+
+  putRestriction(row: RestrictionRow): void {
+    this.#putVersioned(this.#restrictions, row.id, row);
+  }
+
+  removeRestriction({ id }: RestrictionRow): void {
+    this.#putVersioned(this.#restrictions, id, undefined);
+  }
+
+  putReplacedNumber(row: ReplacedNumberRow): void {
+    this.#putVersioned(this.#replacedNumbers, row.panHash, row);
   }
 
   addTransaction(row: TransactionRow): void {
@@ -269,6 +357,18 @@ export class LedgerOverlay implements LedgerState {
   /** Entries after the applied one that the overlay still carries. */
   get depth(): number {
     return this.#written.length;
+  }
+
+  #asReplaced(replaced: ReplacedNumberRow | undefined): CardRow | undefined {
+    const card = replaced && this.cardById(replaced.card);
+    return card && { ...card, status: replaced.status };
+  }
+
+  #putVersioned<Stored>(map: Map<string, Versioned<Stored>>, key: string, row: Stored): void {
+    map.set(key, { row, index: this.#current });
+    this.#remember((written) => {
+      if (map.get(key)?.index === written) map.delete(key);
+    });
   }
 
   #keep(row: CardRow | undefined): CardRow | undefined {

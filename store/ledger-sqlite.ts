@@ -5,9 +5,9 @@
 import type Database from 'better-sqlite3';
 
 import type { CardId } from '../base/identifiers.ts';
-import type { CardStatus, MtiClass, ResolutionReason, StandInOutcome, Tombstone } from './entry.ts';
+import { cardsSchema, SqliteCards, type Row } from './cards-sqlite.ts';
+import type { MtiClass, ResolutionReason, StandInOutcome, Tombstone } from './entry.ts';
 import type {
-  CardRow,
   LedgerState,
   RepeatAttemptRow,
   ResolutionRow,
@@ -20,23 +20,7 @@ import type {
 
 /** Tables of a card group's fold. Money is INTEGER minor units; log indexes identify transactions. */
 export const ledgerSchema = `
-  CREATE TABLE IF NOT EXISTS card (
-    card_id TEXT PRIMARY KEY,
-    pan_hash TEXT NOT NULL UNIQUE,
-    pan_key_version INTEGER NOT NULL,
-    pan_cipher TEXT NOT NULL,
-    expiry TEXT NOT NULL,
-    status TEXT NOT NULL,
-    currency TEXT NOT NULL,
-    limit_minor INTEGER NOT NULL,
-    held_minor INTEGER NOT NULL,
-    posted_minor INTEGER NOT NULL,
-    usage_date TEXT NOT NULL,
-    usage_count INTEGER NOT NULL,
-    usage_minor INTEGER NOT NULL,
-    changed_at_index INTEGER NOT NULL
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS card_transaction (
+${cardsSchema}  CREATE TABLE IF NOT EXISTS card_transaction (
     log_index INTEGER PRIMARY KEY,
     request_key TEXT NOT NULL UNIQUE,
     mti_class TEXT NOT NULL,
@@ -118,46 +102,6 @@ export const ledgerSchema = `
     entered_at_ms INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
 `;
-
-/**
- * Adds the columns that a fold of an earlier release does not have, from the log that it was made of: the same values as
- * in a fold that is made anew.
- */
-export function upgradeLedger(database: Database.Database): void {
-  const columns = database.prepare("SELECT name FROM pragma_table_info('card_transaction')").pluck().all();
-  if (columns.length === 0 || columns.includes('attempt')) return;
-  const upgrade = database.transaction(() => {
-    database.exec(`
-      ALTER TABLE card_transaction ADD COLUMN config_index INTEGER NOT NULL DEFAULT 0;
-      ALTER TABLE card_transaction ADD COLUMN attempt TEXT NOT NULL DEFAULT '';
-      UPDATE card_transaction SET (config_index, attempt) =
-        (SELECT body ->> 'configIndex', body ->> 'attempt' FROM log WHERE log.log_index = card_transaction.log_index);
-    `);
-  });
-  upgrade();
-}
-
-type Column = string | bigint;
-type Row = Record<string, Column>;
-
-function toCard(row: Row): CardRow {
-  return {
-    cardId: row['card_id'] as CardId,
-    panHash: row['pan_hash'] as string,
-    panKeyVersion: Number(row['pan_key_version']),
-    panCipher: row['pan_cipher'] as string,
-    expiry: row['expiry'] as string,
-    status: row['status'] as CardStatus,
-    currency: row['currency'] as string,
-    limit: row['limit_minor'] as bigint,
-    held: row['held_minor'] as bigint,
-    posted: row['posted_minor'] as bigint,
-    usageDate: row['usage_date'] as string,
-    usageCount: Number(row['usage_count']),
-    usageAmount: row['usage_minor'] as bigint,
-    changedAt: Number(row['changed_at_index']),
-  };
-}
 
 function toTransaction(row: Row): TransactionRow {
   return {
@@ -256,9 +200,7 @@ function toStandIn(row: Row): StandInRow {
 }
 
 /** The fold in its file. Reading needs a read-only connection only; writing happens inside the caller's transaction. */
-export class SqliteLedger implements LedgerState {
-  readonly #selectCard: Database.Statement<unknown[], Row>;
-  readonly #selectCardByHash: Database.Statement<unknown[], Row>;
+export class SqliteLedger extends SqliteCards implements LedgerState {
   readonly #selectTransaction: Database.Statement<unknown[], Row>;
   readonly #selectByKey: Database.Statement<unknown[], Row>;
   readonly #selectByStan: Database.Statement<unknown[], Row>;
@@ -274,8 +216,6 @@ export class SqliteLedger implements LedgerState {
   readonly #selectUndeliveredAttempts: Database.Statement<unknown[], Row>;
   readonly #selectResolution: Database.Statement<unknown[], Row>;
   readonly #selectStandIn: Database.Statement<unknown[], Row>;
-  readonly #insertCard: Database.Statement | undefined;
-  readonly #updateCard: Database.Statement | undefined;
   readonly #insertTransaction: Database.Statement | undefined;
   readonly #updateTransaction: Database.Statement | undefined;
   readonly #redecideTransaction: Database.Statement | undefined;
@@ -286,10 +226,9 @@ export class SqliteLedger implements LedgerState {
   readonly #insertStandIn: Database.Statement | undefined;
 
   constructor(database: Database.Database) {
+    super(database);
     const select = (sql: string): Database.Statement<unknown[], Row> =>
       database.prepare<unknown[], Row>(sql).safeIntegers(true);
-    this.#selectCard = select('SELECT * FROM card WHERE card_id = ?');
-    this.#selectCardByHash = select('SELECT * FROM card WHERE pan_hash = ?');
     this.#selectTransaction = select('SELECT * FROM card_transaction WHERE log_index = ?');
     this.#selectByKey = select('SELECT * FROM card_transaction WHERE request_key = ?');
     this.#selectByStan = select('SELECT * FROM card_transaction WHERE card_id = ? AND stan = ? ORDER BY log_index');
@@ -317,11 +256,6 @@ export class SqliteLedger implements LedgerState {
     this.#selectResolution = select('SELECT * FROM resolution WHERE offered_term = ? AND offered_index = ?');
     this.#selectStandIn = select('SELECT * FROM stand_in WHERE attempt = ?');
     if (database.readonly) return;
-    this.#insertCard = database.prepare('INSERT INTO card VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
-    this.#updateCard = database.prepare(
-      'UPDATE card SET expiry = ?, status = ?, limit_minor = ?, held_minor = ?, posted_minor = ?, usage_date = ?,' +
-        ' usage_count = ?, usage_minor = ?, changed_at_index = ? WHERE card_id = ?',
-    );
     this.#insertTransaction = database.prepare(
       `INSERT INTO card_transaction VALUES (${Array.from({ length: 28 }, () => '?').join(', ')})`,
     );
@@ -338,16 +272,6 @@ export class SqliteLedger implements LedgerState {
     this.#insertUndelivered = database.prepare('INSERT INTO undelivered_attempt VALUES (?, ?, ?, ?, ?)');
     this.#insertResolution = database.prepare('INSERT INTO resolution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
     this.#insertStandIn = database.prepare('INSERT INTO stand_in VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
-  }
-
-  cardById(card: CardId): CardRow | undefined {
-    const row = this.#selectCard.get(card);
-    return row === undefined ? undefined : toCard(row);
-  }
-
-  cardByPanHash(panHash: string): CardRow | undefined {
-    const row = this.#selectCardByHash.get(panHash);
-    return row === undefined ? undefined : toCard(row);
   }
 
   transaction(index: number): TransactionRow | undefined {
@@ -415,40 +339,6 @@ export class SqliteLedger implements LedgerState {
   standIn(attempt: string): StandInRow | undefined {
     const row = this.#selectStandIn.get(attempt);
     return row === undefined ? undefined : toStandIn(row);
-  }
-
-  addCard(row: CardRow): void {
-    this.#insertCard?.run(
-      row.cardId,
-      row.panHash,
-      row.panKeyVersion,
-      row.panCipher,
-      row.expiry,
-      row.status,
-      row.currency,
-      row.limit,
-      row.held,
-      row.posted,
-      row.usageDate,
-      row.usageCount,
-      row.usageAmount,
-      row.changedAt,
-    );
-  }
-
-  changeCard(row: CardRow): void {
-    this.#updateCard?.run(
-      row.expiry,
-      row.status,
-      row.limit,
-      row.held,
-      row.posted,
-      row.usageDate,
-      row.usageCount,
-      row.usageAmount,
-      row.changedAt,
-      row.cardId,
-    );
   }
 
   addTransaction(row: TransactionRow): void {

@@ -5,7 +5,8 @@ import Database from 'better-sqlite3';
 
 import { cardId, groupId } from '../base/identifiers.ts';
 import type { CardsEntry, DecisionEntry, EntryBody, RequestRecord, ReversalEntry } from './entry.ts';
-import { applyToLedger, usageDateOf, type CardRow, type LedgerState } from './ledger.ts';
+import type { CardRow } from './cards.ts';
+import { applyToLedger, usageDateOf, type LedgerState } from './ledger.ts';
 import { ledgerFold } from './ledger-fold.ts';
 import { LedgerOverlay } from './ledger-overlay.ts';
 import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
@@ -29,7 +30,8 @@ const imported = (count: number, changes: object = {}): CardsEntry => ({
     limit: '100000',
     ...changes,
   })),
-  changed: [],
+  origin: 'n1',
+  changes: [],
 });
 
 const record = (key: string, changes: Partial<RequestRecord> = {}): RequestRecord => ({
@@ -162,7 +164,7 @@ describe('apply', () => {
       apply(expiry(99));
     }, /broken invariant/);
     assert.throws(() => {
-      apply({ kind: 'configuration', at: 1, by: 'x', origin: 'n1', changes: [] });
+      apply({ kind: 'configuration', id: 'i', checkedAt: 0, at: 1, by: 'x', origin: 'n1', changes: [] });
     }, /which a card group cannot hold/);
     assert.throws(() => {
       apply({ kind: 'of the future' } as unknown as EntryBody);

@@ -3,12 +3,10 @@
  * an entry can have on money stands here and nowhere else.
  */
 import type { CardId, GroupId } from '../base/identifiers.ts';
-import { cardId } from '../base/identifiers.ts';
 import { assert } from '../base/errors.ts';
+import { applyCards, type CardRow, type CardsReader, type CardsState } from './cards.ts';
 import type {
   AttemptEntry,
-  CardStatus,
-  CardsEntry,
   DecisionEntry,
   EntryBody,
   ExpiryEntry,
@@ -21,27 +19,6 @@ import type {
   Tombstone,
   UndeliveredEntry,
 } from './entry.ts';
-
-/** A card as the fold holds it. Open-to-buy is `limit - held - posted`; money in the card's own currency. */
-export interface CardRow {
-  readonly cardId: CardId;
-  readonly panHash: string;
-  readonly panKeyVersion: number;
-  readonly panCipher: string;
-  readonly expiry: string;
-  readonly status: CardStatus;
-  readonly currency: string;
-  readonly limit: bigint;
-  readonly held: bigint;
-  /** Postings less credits. */
-  readonly posted: bigint;
-  /** What `usageCount` and `usageAmount` count: approved debits of this business date. */
-  readonly usageDate: string;
-  readonly usageCount: number;
-  readonly usageAmount: bigint;
-  /** Log index of the last entry that changed the row. */
-  readonly changedAt: number;
-}
 
 /**
  * declined: no effect, ever. recorded: approved, no money (inquiry, verification, reversal). held: a hold stands.
@@ -133,9 +110,7 @@ export interface TombstoneRow {
 }
 
 /** The fold of a card group, as deciding reads it: committed rows, with the overlay of later entries on top (R1). */
-export interface LedgerReader {
-  cardById(card: CardId): CardRow | undefined;
-  cardByPanHash(panHash: string): CardRow | undefined;
+export interface LedgerReader extends CardsReader {
   transaction(index: number): TransactionRow | undefined;
   transactionByKey(key: string): TransactionRow | undefined;
   transactionsByStan(card: CardId, stan: string): readonly TransactionRow[];
@@ -162,9 +137,7 @@ export interface LedgerReader {
 }
 
 /** What apply writes; the SQLite fold and the in-memory overlay are the two implementations. */
-export interface LedgerState extends LedgerReader {
-  addCard(row: CardRow): void;
-  changeCard(row: CardRow): void;
+export interface LedgerState extends LedgerReader, CardsState {
   addTransaction(row: TransactionRow): void;
   changeTransaction(row: TransactionRow): void;
   /** As `changeTransaction`, and what was decided is another: DE 38, DE 39, amounts, times. */
@@ -413,37 +386,6 @@ function uncountUsage(card: CardRow, original: TransactionRow, released: bigint,
   };
 }
 
-function applyCards(state: LedgerState, group: GroupId, index: number, term: number, entry: CardsEntry): void {
-  entry.added.forEach((added, position) => {
-    state.addCard({
-      cardId: cardId(group, term, index, position),
-      panHash: added.panHash,
-      panKeyVersion: added.panKeyVersion,
-      panCipher: added.panCipher,
-      expiry: added.expiry,
-      status: added.status,
-      currency: added.currency,
-      limit: BigInt(added.limit),
-      held: 0n,
-      posted: 0n,
-      usageDate: '',
-      usageCount: 0,
-      usageAmount: 0n,
-      changedAt: index,
-    });
-  });
-  for (const change of entry.changed) {
-    const card = mustCard(state, change.card);
-    state.changeCard({
-      ...card,
-      expiry: change.expiry,
-      status: change.status,
-      limit: BigInt(change.limit),
-      changedAt: index,
-    });
-  }
-}
-
 function applyExpiry(state: LedgerState, index: number, entry: ExpiryEntry): void {
   for (const holdIndex of entry.holds) {
     const hold = mustTransaction(state, holdIndex);
@@ -469,7 +411,9 @@ function applyUndelivered(state: LedgerState, index: number, entry: UndeliveredE
   state.addUndeliveredAttempt({ index, attempt, key, transaction, released: releases });
   if (!releases) return;
   const row = mustTransaction(state, transaction);
-  if (row.request.card !== '') reverse(state, index, mustCard(state, row.request.card), row, 0n);
+  const card = row.request.card === '' ? undefined : state.cardById(row.request.card);
+  // A purged card has nothing left to be released.
+  if (card !== undefined) reverse(state, index, card, row, 0n);
 }
 
 function applyResolution(state: LedgerState, index: number, { at, offer, ...entry }: ResolutionEntry): void {

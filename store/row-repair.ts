@@ -117,7 +117,10 @@ export function changeRows(
     ({ change, table }) => (change.kind === 'put' && table.derivedColumns.length > 0) || change.kind === 'derive',
   );
   if (derived.length > 0) {
-    fold.derive?.(database, new Set(derived.map(({ change }) => `${change.table} ${(change.key[0] ?? '').slice(1)}`)));
+    fold.derive?.(
+      database,
+      new Set(derived.map(({ change }) => `${change.table} ${change.key.map((value) => value.slice(1)).join('/')}`)),
+    );
   }
   const undo = due.map(({ change, table, before }): UndoRecord => {
     const after = readRow(database, table, change.key);

@@ -16,7 +16,7 @@ export type IntakeOutcome =
   | { readonly kind: 'refused'; readonly reason: string }
   | { readonly kind: 'installed'; readonly file: GroupFile }
   /** Which file is the group's will be known when it is opened the next time: nothing may be written until then. */
-  | { readonly kind: 'failed'; readonly reason: string };
+  | { readonly kind: 'failed'; readonly error: unknown };
 
 /** Receives one group's snapshots, one at a time, and puts the one that is whole in the place of the group's file. */
 export class SnapshotIntake {
@@ -111,7 +111,7 @@ export class SnapshotIntake {
       try {
         carryOut();
       } catch (error) {
-        return { kind: 'failed', reason: describeError(error) };
+        return { kind: 'failed', error };
       }
       this.#onStep(step);
     }

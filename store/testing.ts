@@ -52,7 +52,7 @@ export function sampleLog(group: GroupId, decisions: number, cards = 50): LogEnt
         currency: '840',
         limit: '500000',
       }));
-      return { kind: 'cards', at, by: 'sample', added, changed: [] };
+      return { kind: 'cards', at, by: 'sample', added, origin: 'n1', changes: [] };
     }
     const decided = { at: at + index, configIndex: 3, durability: 'quorum', attempt: `n1.1.${index}` } as const;
     if (index % 20 === 0) {

@@ -1,5 +1,5 @@
 import type { Clock, Timer } from '../base/clock.ts';
-import { assert, describeError, isStoreBusy, SwitchError } from '../base/errors.ts';
+import { assert, describeError, isStoreBusy, storeFailureOf, SwitchError, type StoreFailure } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import type { GroupFile, RepairBatch, WriteBatch, WriteOutcome } from './group-file.ts';
 import type { RowOutcome } from './row-repair.ts';
@@ -18,6 +18,11 @@ interface RepairTask {
   readonly done: (outcome: readonly RowOutcome[] | Error) => void;
 }
 
+interface Failure {
+  readonly reason: string;
+  readonly cause: StoreFailure;
+}
+
 interface GroupQueue {
   file: GroupFile;
   repairs: RepairTask[];
@@ -28,7 +33,7 @@ interface GroupQueue {
   paused: Timer | undefined;
   readonly intake: SnapshotIntake;
   /** Why the file cannot be written; nothing is until it has been opened anew. */
-  failure: string | undefined;
+  failure: Failure | undefined;
 }
 
 /** Hears of every transaction; so it has to be quick. */
@@ -149,7 +154,7 @@ export class WriteQueue {
     const queue = this.#groups.get(group);
     assert(queue !== undefined, `group ${group} is open`);
     this.#giveUp(queue);
-    queue.failure = 'the file is not open';
+    queue.failure = { reason: 'the file is not open', cause: 'disk' };
     queue.file.close();
     if (empty) emptyGroupFile(queue.file.path);
     const file = queue.file.reopened();
@@ -192,7 +197,7 @@ export class WriteQueue {
   #run(group: GroupId, queue: GroupQueue): void {
     if (queue.failure !== undefined) {
       this.#refuse(group, queue.waiting.splice(0), queue.failure);
-      for (const { done } of queue.repairs.splice(0)) done(notWritable(queue.failure));
+      for (const { done } of queue.repairs.splice(0)) done(notWritable(queue.failure.reason));
       return;
     }
     const repair = queue.repairs.shift();
@@ -277,7 +282,7 @@ export class WriteQueue {
     } catch (error) {
       queue.waiting = [...requests, ...queue.waiting];
       if (!isStoreBusy(error)) {
-        this.#fail(group, queue, describeError(error));
+        this.#fail(group, queue, error);
         return undefined;
       }
     }
@@ -294,17 +299,18 @@ export class WriteQueue {
   }
 
   /** What whoever asked has in memory and what is in the file differ from here on: it has to begin anew. */
-  #fail(group: GroupId, queue: GroupQueue, reason: string): void {
+  #fail(group: GroupId, queue: GroupQueue, error: unknown): void {
     const refused = queue.waiting;
     this.#giveUp(queue);
-    queue.failure = reason;
+    const failure = { reason: describeError(error), cause: storeFailureOf(error) };
+    queue.failure = failure;
     this.#meter?.failed();
-    this.#emit({ kind: 'failed', group, reason });
-    this.#refuse(group, refused.filter(isSnapshotRequest), reason);
+    this.#emit({ kind: 'failed', group, ...failure });
+    this.#refuse(group, refused.filter(isSnapshotRequest), failure);
   }
 
-  #refuse(group: GroupId, requests: readonly Task[], reason: string): void {
-    if (requests.some((each) => !isSnapshotRequest(each))) this.#emit({ kind: 'failed', group, reason });
+  #refuse(group: GroupId, requests: readonly Task[], { reason, cause }: Failure): void {
+    if (requests.some((each) => !isSnapshotRequest(each))) this.#emit({ kind: 'failed', group, reason, cause });
     for (const { transfer } of requests.filter(isSnapshotRequest)) {
       this.#emit({ kind: 'snapshot-refused', group, transfer, reason });
     }
@@ -314,7 +320,7 @@ export class WriteQueue {
     const { transfer } = request;
     const outcome = queue.intake.take(queue.file, request);
     if (outcome.kind === 'failed') {
-      this.#fail(group, queue, outcome.reason);
+      this.#fail(group, queue, outcome.error);
       return;
     }
     if (outcome.kind === 'installed') {

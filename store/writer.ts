@@ -1,3 +1,4 @@
+import type { StoreFailure } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import type { LogEntry, LogPosition } from './entry.ts';
 import type { SnapshotEnd, SnapshotHeader } from './group-snapshot.ts';
@@ -48,7 +49,7 @@ export type WriterEvent = { readonly group: GroupId } & (
   /** Entries up to `base` have been removed. */
   | { readonly kind: 'trimmed'; readonly base: LogPosition }
   /** Nothing of what was asked for is in the file, and nothing will be written to it until `reopen`. */
-  | { readonly kind: 'failed'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly reason: string; readonly cause: StoreFailure }
   | { readonly kind: 'snapshot-begun'; readonly transfer: string }
   | { readonly kind: 'snapshot-written'; readonly transfer: string; readonly chunk: number }
   /** The snapshot is given up. The group's file is as it was. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import type { CardStatus, MtiClass } from '../store/entry.ts';
+import type { CardStatus } from '../store/card-status.ts';
+import type { MtiClass } from '../store/entry.ts';
 import { openToBuy } from '../store/ledger.ts';
 import type { SwitchRequest } from './request.ts';
 import { cardImport, link, namedBy, otherPan, pan, range, requestOf, TestLedger } from './testing.ts';

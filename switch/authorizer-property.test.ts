@@ -6,12 +6,12 @@ import fc from 'fast-check';
 
 import type { Pan } from '../base/pan.ts';
 import { decodeBody, encodeBody, type DecisionEntry, type EntryBody, type MtiClass } from '../store/entry.ts';
+import type { CardRow } from '../store/cards.ts';
 import {
   applyToLedger,
   isApproval,
   openToBuy,
   tombstoneKey,
-  type CardRow,
   type LedgerReader,
   type TransactionRow,
   type TransactionState,

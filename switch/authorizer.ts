@@ -1,15 +1,9 @@
 import type { Random } from '../base/random.ts';
-import { responseCodeOfStatus } from '../config-db/cards.ts';
+import { moreRestrictive, responseCodeOfStatus } from '../store/card-status.ts';
 import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from '../config-db/rows.ts';
 import type { AttemptEntry, DecisionEntry, Durability, RequestRecord, ReversalEntry } from '../store/entry.ts';
-import {
-  isApproval,
-  openToBuy,
-  usageDateOf,
-  type CardRow,
-  type LedgerReader,
-  type TransactionRow,
-} from '../store/ledger.ts';
+import type { CardRow } from '../store/cards.ts';
+import { isApproval, openToBuy, usageDateOf, type LedgerReader, type TransactionRow } from '../store/ledger.ts';
 import { findHold, matchReversal, standsAlready, tombstoneOf, wasReversedBefore } from './matching.ts';
 import { duplicateKey, purposeOf, type SwitchRequest } from './request.ts';
 
@@ -74,7 +68,7 @@ const dayMs = 86_400_000;
 export function decide(request: SwitchRequest, context: DecisionContext): Decision {
   if (context.ledger.undeliveredAttempt(context.attempt) !== undefined) return { kind: 'given-up' };
   const row = context.ledger.cardByPanHash(context.panHash);
-  const card = row === undefined ? undefined : (context.judged?.(row) ?? row);
+  const card = row && restricted(context.judged?.(row) ?? row, request);
   const key = duplicateKey(request);
   const known = context.ledger.transactionByKey(key);
   if (known !== undefined) return answerRepeat(request, card, known, context);
@@ -87,6 +81,11 @@ export function decide(request: SwitchRequest, context: DecisionContext): Decisi
       ? decideReversal(request, record, card, context)
       : decideTransaction(request, record, card, context);
   return { kind: 'decided', entry };
+}
+
+/** What an edge knows against the card counts although the log does not have it yet (R11). */
+function restricted(card: CardRow, { restriction }: SwitchRequest): CardRow {
+  return restriction === undefined ? card : { ...card, status: moreRestrictive(card.status, restriction) };
 }
 
 function answerRepeat(

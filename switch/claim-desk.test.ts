@@ -43,6 +43,8 @@ class Bench {
   readonly store = new TestStore();
   readonly salvage = new TestSalvage();
   readonly sent: [NodeId, Claim][] = [];
+  /** Restrictions that this node's copy of the log has. */
+  readonly inCopy = new Set<string>();
   leader: NodeId | undefined = n2;
   readonly desk: ClaimDesk;
 
@@ -56,6 +58,7 @@ class Bench {
       leaderOf: () => this.leader,
       ownerOf: () => undefined,
       sendClaim: (to, claim) => this.sent.push([to, claim]),
+      hasRestriction: (_group, id) => this.inCopy.has(id),
     });
   }
 

@@ -1,7 +1,8 @@
 import type { Clock } from '../base/clock.ts';
 import type { SwitchError } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
-import type { EdgeChange, EdgeStore, ReversalDue, StandIn } from '../store/edge-store.ts';
+import { moreRestrictive, type CardStatus } from '../store/card-status.ts';
+import type { EdgeChange, EdgeStore, HeldRestriction, ReversalDue, StandIn } from '../store/edge-store.ts';
 import type { SalvagedEntry, SalvageOutcome } from '../store/salvage.ts';
 import { claimId, type Claim, type ClaimOutcome } from './claims.ts';
 import type { Settlement } from './forward.ts';
@@ -22,6 +23,14 @@ export interface ClaimDeskOptions {
   readonly leaderOf: (group: GroupId) => NodeId | undefined;
   readonly ownerOf: (group: GroupId) => GroupOwner | undefined;
   readonly sendClaim: (to: NodeId, claim: Claim) => void;
+  /** Whether this node's own copy of the group has the restriction. */
+  readonly hasRestriction: (group: GroupId, id: string) => boolean;
+}
+
+interface Held {
+  readonly restriction: HeldRestriction;
+  /** The owner has entered it: the card's log has it, this node's copy perhaps not yet. */
+  isDelivered: boolean;
 }
 
 /** The claims of one group, the oldest first. */
@@ -55,6 +64,11 @@ export class ClaimDesk {
   readonly #standIns = new Map<string, StandIn>();
   /** Attempts of those that were answered, by duplicate key. */
   readonly #answered = new Map<string, string>();
+  /** Restrictions that work here without this node's copy of the log, by the hash of their card's number. */
+  readonly #held = new Map<string, Held[]>();
+  /** Who waits to hear that a restriction was entered. */
+  readonly #waiting = new Map<string, (outcome: ClaimOutcome) => void>();
+  #watchedMs = Number.NEGATIVE_INFINITY;
   #dues = 0;
   #unsynced = 0;
   /** The store has dues that memory does not. */
@@ -140,11 +154,63 @@ export class ClaimDesk {
     });
   }
 
+  /** What has survived this process's end is known: which restrictions hold here, what was approved. */
+  get isLoaded(): boolean {
+    return this.#loaded;
+  }
+
+  /** Whether any restriction works here that this node's copy of the log may not have. */
+  get holdsAny(): boolean {
+    return this.#held.size > 0;
+  }
+
+  /** The most restrictive that is held here against the number. */
+  restrictionOf(panHash: string): CardStatus | undefined {
+    return this.#held
+      .get(panHash)
+      ?.map(({ restriction }) => restriction.status)
+      .reduce((one, other) => moreRestrictive(one, other));
+  }
+
+  /** Restrictions that work here and that no owner has entered yet. */
+  get undeliveredRestrictions(): readonly HeldRestriction[] {
+    return [...this.#held.values()]
+      .flat()
+      .filter(({ isDelivered }) => !isDelivered)
+      .map(({ restriction }) => restriction);
+  }
+
+  /**
+   * Holds the restriction from now on (R11). `kept` is called when it is on disk, or could not be written: then it does not
+   * hold. After that it is brought to the owner until the card's log has it; then `entered` is called, in this process's
+   * life at most.
+   */
+  restrict(
+    restriction: HeldRestriction,
+    kept: (failure: SwitchError | undefined, id: string) => void,
+    entered: (outcome: ClaimOutcome) => void,
+  ): void {
+    this.#hold(restriction);
+    this.#waiting.set(restriction.id, entered);
+    this.#write([{ kind: 'restriction', restriction }], (failure) => {
+      if (failure === undefined) this.#addRestriction(restriction);
+      else {
+        this.#waiting.delete(restriction.id);
+        this.#release(restriction);
+      }
+      kept(failure, restriction.id);
+    });
+  }
+
   tick(): void {
     const nowMs = this.#options.clock.monotonicMs();
     if (nowMs - this.#salvagePolledMs >= pollMs) {
       this.#salvagePolledMs = nowMs;
       for (const group of this.#options.salvage?.groups() ?? []) this.#topUp(group);
+    }
+    if (this.#held.size > 0 && nowMs - this.#watchedMs >= pollMs) {
+      this.#watchedMs = nowMs;
+      this.#forgetWhatIsInTheCopy();
     }
     if (this.#more && this.#dues < keptDues / 2 && nowMs >= this.#readAgainMs) this.#read();
     for (const [group, queue] of this.#queues) if (nowMs >= queue.nextMs) this.#bring(group, queue, nowMs);
@@ -186,6 +252,14 @@ export class ClaimDesk {
         this.#write([{ kind: 'settled', of: 'stand-in', attempt }], () => undefined);
         return true;
       }
+      case 'restriction': {
+        this.#waiting.get(claim.id)?.(outcome);
+        this.#waiting.delete(claim.id);
+        const held = this.#held.get(claim.panHash)?.find(({ restriction }) => restriction.id === claim.id);
+        if (held !== undefined) held.isDelivered = true;
+        if (outcome === 'card-unknown') this.#end(claim);
+        return true;
+      }
       case 'salvaged': {
         const { group, term, index } = claim;
         const { salvage } = this.#options;
@@ -193,6 +267,36 @@ export class ClaimDesk {
         return known && salvage?.resolve(group, term, index, outcome) === true;
       }
     }
+  }
+
+  #hold(restriction: HeldRestriction): void {
+    const held = this.#held.get(restriction.panHash) ?? [];
+    held.push({ restriction, isDelivered: false });
+    this.#held.set(restriction.panHash, held);
+  }
+
+  #release({ panHash, id }: HeldRestriction): void {
+    const left = (this.#held.get(panHash) ?? []).filter(({ restriction }) => restriction.id !== id);
+    if (left.length === 0) this.#held.delete(panHash);
+    else this.#held.set(panHash, left);
+  }
+
+  #end(restriction: HeldRestriction): void {
+    this.#release(restriction);
+    this.#write([{ kind: 'restriction-over', id: restriction.id }], () => undefined);
+  }
+
+  /** Until this node's copy has a restriction, an approval in stand-in would not know of it. */
+  #forgetWhatIsInTheCopy(): void {
+    for (const { restriction, isDelivered } of [...this.#held.values()].flat()) {
+      if (isDelivered && this.#options.hasRestriction(restriction.group, restriction.id)) this.#end(restriction);
+    }
+  }
+
+  #addRestriction(restriction: HeldRestriction): void {
+    this.#add({ kind: 'restriction', ...restriction });
+    const queue = this.#queues.get(restriction.group);
+    if (queue !== undefined) this.#bring(restriction.group, queue, this.#options.clock.monotonicMs());
   }
 
   #write(changes: readonly EdgeChange[], done: (failure: SwitchError | undefined) => void): void {
@@ -212,7 +316,13 @@ export class ClaimDesk {
       for (const due of pending.dues) this.#addDue(due);
       this.#more ||= pending.dues.length === keptDues;
       // Once: later on memory knows better which of them were answered.
-      if (!this.#loaded) for (const standIn of pending.standIns) this.#addStandIn(standIn);
+      if (!this.#loaded) {
+        for (const standIn of pending.standIns) this.#addStandIn(standIn);
+        for (const restriction of pending.restrictions) {
+          this.#hold(restriction);
+          this.#addRestriction(restriction);
+        }
+      }
       this.#sequence = Math.max(this.#sequence, pending.lastSequence);
       this.#loaded = true;
     });

@@ -1,7 +1,10 @@
 import type { GroupId, NodeId } from '../base/identifiers.ts';
+import { numberOf } from '../store/cards.ts';
+import type { HeldRestriction } from '../store/edge-store.ts';
 import {
   decodeBody,
   type AttemptEntry,
+  type CardChange,
   type DecisionEntry,
   type EntryBody,
   type ResolutionReason,
@@ -44,7 +47,12 @@ export interface StandInClaim {
   readonly decision: DecisionEntry;
 }
 
-export type Claim = UndeliveredClaim | SalvagedClaim | StandInClaim;
+/** A restriction that works at a node already (R11). */
+export interface RestrictionClaim extends HeldRestriction {
+  readonly kind: 'restriction';
+}
+
+export type Claim = UndeliveredClaim | SalvagedClaim | StandInClaim | RestrictionClaim;
 
 export type ClaimOutcome = 'entered' | SalvageOutcome | StandInOutcome;
 
@@ -53,6 +61,8 @@ export function claimId(claim: Claim): string {
   switch (claim.kind) {
     case 'undelivered':
       return `undelivered ${claim.attempt}`;
+    case 'restriction':
+      return `restriction ${claim.id}`;
     case 'stand-in':
       return `stand-in ${claim.decision.attempt}`;
     case 'salvaged':
@@ -84,6 +94,8 @@ export function planClaim(claim: Claim, context: ClaimContext): ClaimPlan {
       return planAdoption(claim, context);
     case 'stand-in':
       return planStandIn(claim, context);
+    case 'restriction':
+      return planRestriction(claim, context);
   }
 }
 
@@ -109,6 +121,36 @@ function planUndelivered({ attempt, key }: UndeliveredClaim, { ledger, at }: Cla
     kind: 'enter',
     entry: { kind: 'undelivered', at, attempt, key, transaction: index, releases },
     outcome: 'entered',
+  };
+}
+
+// ---- R11: what works at a node already --------------------------------------------------------------------------------
+
+/**
+ * Entered once, whoever has lifted it since. For a card that is not on file an entry is made, too, that says nothing: only
+ * when it has committed is it certain that this node's log, and not a newer one, does not have the card.
+ */
+function planRestriction(claim: RestrictionClaim, { ledger, from, at }: ClaimContext): ClaimPlan {
+  const known = ledger.restriction(claim.id);
+  if (known !== undefined) return { kind: 'known', index: known.index, outcome: 'entered' };
+  const found = numberOf(ledger, claim.panHash);
+  const changes: CardChange[] =
+    found === undefined
+      ? []
+      : [
+          {
+            kind: 'restrict',
+            card: found.card.cardId,
+            number: found.number,
+            restriction: claim.id,
+            status: claim.status,
+            at: claim.at,
+          },
+        ];
+  return {
+    kind: 'enter',
+    entry: { kind: 'cards', at, by: claim.by, origin: from, added: [], changes },
+    outcome: found === undefined ? 'card-unknown' : 'entered',
   };
 }
 

@@ -109,6 +109,7 @@ class Node {
       localTailMs: 10_000,
       stalledMs: 10_000,
       leaseUntilMs: () => (this.leased ? Number.POSITIVE_INFINITY : 0),
+      onUnreadable: (error) => assert.fail(String(error)),
     });
     this.edge = new Edge({
       self: id,
@@ -141,10 +142,10 @@ class Node {
       },
       store: this.store,
       salvage: this.salvage,
+      cardKeys,
+      ledgerOf: () => this.ledger,
       standIn: {
-        cardKeys,
         random,
-        ledgerOf: () => this.ledger,
         afterMs: 1_000,
         maximumCount: 20,
         maximumMinor: 1_000_000n,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { seededRandom } from '../base/random.ts';
+import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { LedgerReader } from '../store/ledger.ts';
 import type { StandInOptions } from './edge.ts';
 import {
@@ -23,14 +24,9 @@ const afterMs = 1_200;
 /** 10 % of the link's 3 s before its end, noticed by the next tick. */
 const inTimeMs = 2_700;
 
-function options(
-  changes: Partial<StandInOptions> = {},
-  ledger: LedgerReader = new TestLedger().ledger,
-): StandInOptions {
+function options(changes: Partial<StandInOptions> = {}): StandInOptions {
   return {
-    cardKeys,
     random: seededRandom(5),
-    ledgerOf: () => ledger,
     afterMs,
     maximumCount: 10,
     maximumMinor: 100_000n,
@@ -39,8 +35,20 @@ function options(
 }
 
 /** An edge that may stand in for group a, which has no leader here. */
-function alone(changes: Partial<StandInOptions> = {}, store = new TestStore(), boot = 4): Bench {
-  const bench = new Bench({ standIn: options(changes), store, boot, configuration: () => standInView() });
+function alone(
+  changes: Partial<StandInOptions> = {},
+  store = new TestStore(),
+  boot = 4,
+  ledger: LedgerReader | 'none' = new TestLedger().ledger,
+): Bench {
+  const configuration = (): ConfigurationView => standInView();
+  const bench = new Bench({
+    standIn: options(changes),
+    store,
+    boot,
+    configuration,
+    ledgerOf: () => (ledger === 'none' ? undefined : ledger),
+  });
   bench.leads(undefined);
   bench.pass(25);
   return bench;
@@ -112,8 +120,6 @@ describe('a purchase of a group without a leader', () => {
       },
     ],
     ['the node gives none', { maximumCount: 0 }, () => undefined],
-    ['its copy is no use', { ledgerOf: () => undefined }, () => undefined],
-    ['its copy does not know the card', { ledgerOf: () => new TestLedger([]).ledger }, () => undefined],
   ] as const) {
     test(`gets 91 when ${claim}`, () => {
       const bench = alone(changes);
@@ -124,6 +130,14 @@ describe('a purchase of a group without a leader', () => {
       assert.deepEqual(bench.edge.standIns, []);
     });
   }
+  test('gets 91 when its copy is no use, or does not know the card', () => {
+    for (const ledger of ['none', new TestLedger([]).ledger] as const) {
+      const bench = alone({}, new TestStore(), 4, ledger);
+      bench.handle();
+      bench.pass(3_000);
+      assert.deepEqual([bench.codes(), bench.edge.standIns], [['91'], []]);
+    }
+  });
   test('gets 91 where stand-in is not set up at all', () => {
     const bench = new Bench({ configuration: () => standInView() });
     bench.leads(undefined);

@@ -4,17 +4,20 @@
  */
 import type { CardKeys } from '../base/card-keys.ts';
 import type { Clock } from '../base/clock.ts';
+import { whenReadable, type SwitchError } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
+import type { Pan } from '../base/pan.ts';
 import type { Random } from '../base/random.ts';
 import { RecentMap } from '../base/recent-map.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
-import type { EdgeStore, ReversalDue, StandIn } from '../store/edge-store.ts';
+import { moreRestrictive, responseCodeOfStatus, type CardStatus } from '../store/card-status.ts';
+import type { EdgeStore, HeldRestriction, ReversalDue, StandIn } from '../store/edge-store.ts';
 import type { DecisionEntry } from '../store/entry.ts';
 import type { LedgerReader } from '../store/ledger.ts';
 import { buildAnswer, buildRefusal, type Answerable } from './answer.ts';
 import { answerOf, isSameRequest, mayBeUndelivered, type DecidedAnswer } from './authorizer.ts';
 import { ClaimDesk, type SalvageSource } from './claim-desk.ts';
-import { claimId, type Claim } from './claims.ts';
+import { claimId, type Claim, type ClaimOutcome } from './claims.ts';
 import type { ForwardedAnswer, ForwardedRequest, Settlement } from './forward.ts';
 import type { IsoMessage } from './iso8583/codec.ts';
 import type { GroupOwner, OwnerOutcome } from './owner.ts';
@@ -23,10 +26,7 @@ import { decideStandIn } from './stand-in.ts';
 
 /** How this edge may approve by itself. */
 export interface StandInOptions {
-  readonly cardKeys: CardKeys;
   readonly random: Random;
-  /** This node's copy of the group's fold; undefined when it is known to be no use. */
-  readonly ledgerOf: (group: GroupId) => LedgerReader | undefined;
   /** The group must have been without a leader here for so long: longer than any takeover takes. */
   readonly afterMs: number;
   /** Approvals that no log has yet: how many, and their sum in minor units of each currency; 0: none. */
@@ -40,6 +40,9 @@ export interface EdgeOptions {
   readonly boot: number;
   readonly clock: Clock;
   readonly configuration: () => ConfigurationView | undefined;
+  readonly cardKeys: CardKeys;
+  /** This node's copy of the group's fold; undefined when it is known to be no use. */
+  readonly ledgerOf: (group: GroupId) => LedgerReader | undefined;
   /** The node that leads the group now, as far as this one knows. */
   readonly leaderOf: (group: GroupId) => NodeId | undefined;
   /** This node's own owner of the group. */
@@ -147,17 +150,20 @@ export class Edge {
   /** Groups that have no leader here, since when. */
   readonly #leaderlessSince = new Map<GroupId, number>();
   #nextId = 1;
+  #restrictions = 0;
   #lastTickMs: number;
   #late = 0;
 
   constructor(options: EdgeOptions) {
     this.#options = options;
     this.#lastTickMs = options.clock.monotonicMs();
-    const { self, clock, store, salvage, leaderOf, ownerOf, forwarder } = options;
+    const { self, clock, store, salvage, leaderOf, ownerOf, forwarder, ledgerOf } = options;
     const sendClaim = (to: NodeId, claim: Claim): void => {
       forwarder.sendClaim(to, claim);
     };
-    this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim });
+    const hasRestriction = (group: GroupId, id: string): boolean =>
+      whenReadable(() => ledgerOf(group)?.restriction(id) !== undefined) === true;
+    this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim, hasRestriction });
   }
 
   /** Requests that wait for their owner. */
@@ -185,21 +191,46 @@ export class Edge {
     return this.#desk.standIns;
   }
 
+  /** Restrictions that were entered at this node and that no owner has entered yet. */
+  get undeliveredRestrictions(): readonly HeldRestriction[] {
+    return this.#desk.undeliveredRestrictions;
+  }
+
+  /**
+   * Restricts a card at once, whoever leads its group and whether or not anybody does (R11): requests for it that come
+   * through this node, or that this node decides as their owner, are declined from now on. `kept` and `entered` as
+   * `ClaimDesk.restrict` calls them. Its name; undefined when no range has the card: then neither is called.
+   */
+  restrict(
+    { pan, status, by }: { readonly pan: Pan; readonly status: CardStatus; readonly by: string },
+    kept: (failure: SwitchError | undefined, id: string) => void,
+    entered: (outcome: ClaimOutcome) => void,
+  ): string | undefined {
+    const { self, boot, clock, configuration, cardKeys } = this.#options;
+    const range = configuration()?.rangeOf(pan);
+    if (range === undefined || range.prefix === '') return undefined;
+    this.#restrictions += 1;
+    const id = `${self}.${boot}.r${this.#restrictions}`;
+    const restriction = { id, group: range.group_id, panHash: cardKeys.hash(pan), status, at: clock.wallMs(), by };
+    this.#desk.restrict(restriction, kept, entered);
+    return id;
+  }
+
   /** Handles a message of an owner's class; calls `respond` exactly once. */
   handle(message: IsoMessage, link: string, respond: (answer: IsoMessage) => void): void {
     const { clock, configuration, requestDeadlineMs } = this.#options;
     const sinceMs = clock.monotonicMs();
     // What was read after a pause is refused below.
-    if (configuration() === undefined && sinceMs - this.#lastTickMs <= requestDeadlineMs) {
+    if ((configuration() === undefined || !this.#desk.isLoaded) && sinceMs - this.#lastTickMs <= requestDeadlineMs) {
       this.#unrouted.push({ message, link, respond, sinceMs, deadlineMs: sinceMs + requestDeadlineMs });
     } else {
       this.#handle(message, link, respond, sinceMs);
     }
   }
 
-  /** A node that starts is open before it has its configuration: what comes then waits for it, and gets 91 in time. */
+  /** A node that starts is open before it has its configuration and knows what it holds against cards: what comes then waits for it, and gets 91 in time. */
   #routeWaiting(nowMs: number): void {
-    const hasConfiguration = this.#options.configuration() !== undefined;
+    const hasConfiguration = this.#options.configuration() !== undefined && this.#desk.isLoaded;
     for (const waiting of this.#unrouted.splice(0)) {
       const { message, link, respond, sinceMs, deadlineMs } = waiting;
       if (hasConfiguration) this.#handle(message, link, respond, sinceMs);
@@ -226,7 +257,7 @@ export class Edge {
     const deadlineMs = configuration?.link(link)?.deadline_ms ?? this.#options.requestDeadlineMs;
     // Read after a pause longer than the deadline (R5): it has been in our buffers for who knows how long.
     const stale = nowMs - this.#lastTickMs > deadlineMs;
-    if (configuration === undefined || stale) {
+    if (configuration === undefined || !this.#desk.isLoaded || stale) {
       this.#options.meter?.refused(stale ? 'it was read after a pause' : 'no configuration has been entered yet');
       refuse(inoperative);
       return;
@@ -308,7 +339,7 @@ export class Edge {
       this.#options.forwarder.sendAnswer(from, { id: forwarded.id, attempt: forwarded.attempt, outcome });
     };
     if (owner === undefined) answer({ kind: 'bounce', reason: 'other-group' });
-    else owner.request(forwarded.request, forwarded.attempt, answer);
+    else owner.request(this.#restricted(forwarded.request), forwarded.attempt, answer);
   }
 
   /** As the owner: settles what another node brings. */
@@ -336,18 +367,37 @@ export class Edge {
     const leader = leaderOf(pending.group);
     pending.asked = leader;
     pending.nextTryMs = nowMs + (leader === undefined ? bounceRetryMs : resendMs);
-    if (leader === undefined) return;
+    const request = this.#restricted(pending.request);
+    if (leader === undefined) {
+      this.#declineRestricted(pending, request);
+      return;
+    }
     if (leader === self) {
-      this.#askHere(pending, nowMs);
+      this.#askHere(pending, request, nowMs);
       return;
     }
     pending.exposed = true;
-    const { id, attempt, request, deadlineMs } = pending;
+    const { id, attempt, deadlineMs } = pending;
     forwarder.sendRequest(leader, { id, attempt, remainingMs: deadlineMs - nowMs, request });
   }
 
-  #askHere(pending: Pending, nowMs: number): void {
-    const { id, attempt, group, request } = pending;
+  /** Nobody can decide it now, and its owner would decline it; nobody knows it, so nothing is left to take back. */
+  #declineRestricted(pending: Pending, request: SwitchRequest): void {
+    const responseCode = declineOf(request);
+    if (responseCode === undefined || pending.exposed) return;
+    this.#finish(pending, buildRefusal(pending.message, responseCode));
+  }
+
+  /** With what this node holds against the card (R11). */
+  #restricted(request: SwitchRequest): SwitchRequest {
+    if (!this.#desk.holdsAny) return request;
+    const held = this.#desk.restrictionOf(this.#options.cardKeys.hash(request.pan));
+    if (held === undefined) return request;
+    return { ...request, restriction: moreRestrictive(held, request.restriction ?? 'active') };
+  }
+
+  #askHere(pending: Pending, request: SwitchRequest, nowMs: number): void {
+    const { id, attempt, group } = pending;
     const owner = this.#options.ownerOf(group);
     if (owner === undefined) {
       pending.asked = undefined;
@@ -405,7 +455,8 @@ export class Edge {
   }
 
   #answerInoperative(pending: Pending): void {
-    this.#respond(pending, buildRefusal(pending.message, inoperative));
+    const responseCode = declineOf(this.#restricted(pending.request)) ?? inoperative;
+    this.#respond(pending, buildRefusal(pending.message, responseCode));
   }
 
   #respond({ attempt, message, group, asked, sinceMs, respond }: Pending, answer: IsoMessage): void {
@@ -431,30 +482,34 @@ export class Edge {
   /** Approves by itself if it may; whether the request is in good hands with that. */
   #standIn(pending: Pending, nowMs: number): boolean {
     const { standIn, clock } = this.#options;
-    const { group, request, attempt } = pending;
+    const { group, attempt } = pending;
+    const request = this.#restricted(pending.request);
     const since = this.#leaderlessSince.get(group);
     if (standIn === undefined || since === undefined || nowMs - since < standIn.afterMs) return false;
     const configuration = this.#options.configuration();
     const range = configuration?.rangeOf(request.pan);
     const link = configuration?.link(request.link);
-    const ledger = standIn.ledgerOf(group);
+    const ledger = this.#options.ledgerOf(group);
     if (configuration === undefined || range?.group_id !== group || link === undefined || ledger === undefined) {
       return false;
     }
-    const result = decideStandIn(request, {
-      ledger,
-      panHash: standIn.cardKeys.hash(request.pan),
-      range,
-      limits: (currency) => configuration.limits(range.prefix, currency),
-      link,
-      configIndex: configuration.index,
-      attempt,
-      at: clock.wallMs(),
-      random: standIn.random,
-      own: this.#desk.standIns,
-      maximumCount: standIn.maximumCount,
-      maximumMinor: standIn.maximumMinor,
-    });
+    const result = whenReadable(() =>
+      decideStandIn(request, {
+        ledger,
+        panHash: this.#options.cardKeys.hash(request.pan),
+        range,
+        limits: (currency) => configuration.limits(range.prefix, currency),
+        link,
+        configIndex: configuration.index,
+        attempt,
+        at: clock.wallMs(),
+        random: standIn.random,
+        own: this.#desk.standIns,
+        maximumCount: standIn.maximumCount,
+        maximumMinor: standIn.maximumMinor,
+      }),
+    );
+    if (result === undefined) return false;
     // What the rules refuse now they refuse until the deadline.
     if (result.kind === 'refused') pending.standInMs = Number.POSITIVE_INFINITY;
     if (result.kind === 'refused') return false;
@@ -487,10 +542,12 @@ export class Edge {
     const { standIn } = this.#options;
     if (standIn === undefined || !this.#desk.hasStandIns) return undefined;
     const own = this.#desk.standInOf(duplicateKey(request));
-    const ledger = standIn.ledgerOf(group);
+    const ledger = this.#options.ledgerOf(group);
     if (own === undefined || ledger === undefined) return undefined;
-    const card = ledger.cardByPanHash(standIn.cardKeys.hash(request.pan));
-    return isSameRequest(own.decision.request, request, card) ? own : 'other';
+    return whenReadable(() => {
+      const card = ledger.cardByPanHash(this.#options.cardKeys.hash(request.pan));
+      return isSameRequest(own.decision.request, request, card) ? own : 'other';
+    });
   }
 
   #answer(message: Answerable, decided: DecidedAnswer): IsoMessage {
@@ -503,6 +560,15 @@ export class Edge {
     this.#pending.delete(pending.id);
     this.#respond(pending, answer);
   }
+}
+
+/**
+ * DE 39 with which a restriction that an edge knows of declines the request; undefined without one, for what is recorded all
+ * the same, and for a repeat: its first copy may have been approved before.
+ */
+function declineOf({ restriction, mtiClass, repeat }: SwitchRequest): string | undefined {
+  if (restriction === undefined || repeat || (mtiClass !== '0100' && mtiClass !== '0200')) return undefined;
+  return responseCodeOfStatus(restriction) ?? undefined;
 }
 
 /** The business date at an edge: the UTC day. Cutover by message (0800/201) is not here yet. */

@@ -324,3 +324,52 @@ test('its meter hears how long a decision took to become durable, of those that 
     ['lost', 'a', 'n2.1.second', 4, 5],
   ]);
 });
+
+describe('an owner whose file cannot be read', () => {
+  const corrupt = Object.assign(new Error('database disk image is malformed'), { code: 'SQLITE_CORRUPT' });
+
+  test('owns no longer: nobody waits for it, nobody is declined by it, and consensus is told', () => {
+    let isReadable = true;
+    const ledger = {
+      ...emptyLedger,
+      transactionByKey: (key: string) => {
+        if (!isReadable) throw corrupt;
+        return emptyLedger.transactionByKey(key);
+      },
+    };
+    const bench = new OwnerBench({ ledger }).ready();
+    bench.ask('before');
+    isReadable = false;
+    bench.ask('unread', { stan: '000002' });
+    assert.deepEqual(bench.came(), ['before not-the-owner', 'unread not-the-owner']);
+    assert.deepEqual([bench.owner.ready, bench.unreadable], [false, [corrupt.message]]);
+    bench.ask('after', { stan: '000003' });
+    assert.deepEqual(bench.came(), ['after not-the-owner']);
+  });
+
+  test('expires nothing', () => {
+    const ledger = {
+      ...emptyLedger,
+      holdsDue: () => {
+        throw corrupt;
+      },
+    };
+    const bench = new OwnerBench({ ledger }).ready();
+    const before = bench.log.length;
+    bench.owner.expireHolds(10);
+    assert.deepEqual([bench.log.length, bench.unreadable], [before, [corrupt.message]]);
+  });
+
+  test('ends the process when it is no fault of the file', () => {
+    const ledger = {
+      ...emptyLedger,
+      transactionByKey: () => {
+        throw new TypeError('a defect');
+      },
+    };
+    const bench = new OwnerBench({ ledger }).ready();
+    assert.throws(() => {
+      bench.ask('r');
+    }, /a defect/);
+  });
+});

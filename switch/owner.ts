@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { CardKeys } from '../base/card-keys.ts';
-import { assert } from '../base/errors.ts';
+import { assert, whenReadable } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
@@ -45,6 +45,8 @@ export interface OwnerOptions {
   /** Until when, on the clock's monotonic time, nobody else can lead the group (R3); 0: no lease. */
   readonly leaseUntilMs: () => number;
   readonly meter?: OwnerMeter;
+  /** The group's file cannot be read here: the owner has resigned. */
+  readonly onUnreadable: (error: unknown) => void;
 }
 
 /** Hears of every decision that had to wait for its entry's durability; so it has to be quick. */
@@ -74,6 +76,7 @@ interface Waiter {
 
 /** Entries between applied and last beyond which nothing new is decided: bounds the overlay. */
 const maximumOverlay = 50_000;
+const expiriesPerEntry = 500;
 
 /**
  * Decides the requests for one group's cards while this node leads the group.
@@ -194,18 +197,24 @@ export class GroupOwner {
       bounce('overloaded');
       return;
     }
-    const decision = decide(request, {
-      ledger: this.#overlay,
-      panHash: cardKeys.hash(request.pan),
-      range,
-      limits: (currency) => configuration.limits(range.prefix, currency),
-      link,
-      configIndex: configuration.index,
-      durability: range.durability,
-      attempt,
-      at: clock.wallMs(),
-      random,
-    });
+    const decision = this.reading(() =>
+      decide(request, {
+        ledger: this.#overlay,
+        panHash: cardKeys.hash(request.pan),
+        range,
+        limits: (currency) => configuration.limits(range.prefix, currency),
+        link,
+        configIndex: configuration.index,
+        durability: range.durability,
+        attempt,
+        at: clock.wallMs(),
+        random,
+      }),
+    );
+    if (decision === undefined) {
+      bounce('not-the-owner');
+      return;
+    }
     switch (decision.kind) {
       case 'given-up':
         bounce('given-up');
@@ -238,7 +247,10 @@ export class GroupOwner {
     const configuration = this.#readyConfiguration();
     if (configuration === undefined || this.#stalled()) return;
     const at = this.#options.clock.wallMs();
-    const plan = planClaim(claim, { ledger: this.#overlay, from, at, configIndex: configuration.index });
+    const plan = this.reading(() =>
+      planClaim(claim, { ledger: this.#overlay, from, at, configIndex: configuration.index }),
+    );
+    if (plan === undefined) return;
     const index = plan.kind === 'known' ? plan.index : this.append(plan.entry);
     if (index === undefined) return;
     const committed = (): void => {
@@ -253,9 +265,29 @@ export class GroupOwner {
     if (!this.ready) return undefined;
     const index = this.#options.log.propose([encodeBody(body)]);
     if (index === undefined) return undefined;
-    this.#apply(index, this.#term, body);
-    this.#appendedAt.push({ index, ms: this.#options.clock.monotonicMs() });
-    return index;
+    return this.reading(() => {
+      this.#apply(index, this.#term, body);
+      this.#appendedAt.push({ index, ms: this.#options.clock.monotonicMs() });
+      return index;
+    });
+  }
+
+  /** Enters the end of holds whose time is over (R9: an entry, never a node's own clock at apply), so many at most. */
+  expireHolds(most: number): void {
+    if (!this.ready) return;
+    const at = this.#options.clock.wallMs();
+    const due = this.reading(() => this.#overlay.holdsDue(at, most).map((row) => row.index)) ?? [];
+    for (let from = 0; from < due.length; from += expiriesPerEntry) {
+      this.append({ kind: 'expiry', at, holds: due.slice(from, from + expiriesPerEntry) });
+    }
+  }
+
+  /** What cannot be read cannot be decided from: the group is left to the other copies. */
+  reading<Result>(read: () => Result): Result | undefined {
+    return whenReadable(read, (error) => {
+      this.resign();
+      this.#options.onUnreadable(error);
+    });
   }
 
   /** Calls one of the two once: `committed` when the entry is, `lost` when this node stops leading before. */

@@ -1,5 +1,6 @@
 import { isKnownCurrency } from '../base/money.ts';
 import { Pan } from '../base/pan.ts';
+import type { CardStatus } from '../store/card-status.ts';
 import type { MtiClass, RequestRecord } from '../store/entry.ts';
 import type { FieldValue, IsoMessage } from './iso8583/codec.ts';
 
@@ -39,6 +40,8 @@ export interface SwitchRequest {
   /** DE 95, first twelve digits: what remains of the original. */ readonly replacementAmount: bigint | undefined;
   /** Stamped by the edge, YYYY-MM-DD, so that owners agree. */
   readonly businessDate: string;
+  /** What a node through which it came knows against the card, before the log has it (R11). */
+  readonly restriction?: CardStatus;
 }
 
 /** What DE 3 asks for. */

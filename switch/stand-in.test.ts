@@ -5,7 +5,7 @@ import fc from 'fast-check';
 
 import type { RangeLimitRow } from '../config-db/rows.ts';
 import type { StandIn } from '../store/edge-store.ts';
-import type { CardStatus } from '../store/entry.ts';
+import type { CardStatus } from '../store/card-status.ts';
 import type { SwitchRequest } from './request.ts';
 import { decideStandIn, standInRules, type StandInContext, type StandInDecision } from './stand-in.ts';
 import {

@@ -1,7 +1,8 @@
 import type { RangeLimitRow } from '../config-db/rows.ts';
 import type { StandIn } from '../store/edge-store.ts';
 import type { DecisionEntry } from '../store/entry.ts';
-import { countUsage, type CardRow } from '../store/ledger.ts';
+import type { CardRow } from '../store/cards.ts';
+import { countUsage } from '../store/ledger.ts';
 import { decide, type DecisionContext } from './authorizer.ts';
 import type { SwitchRequest } from './request.ts';
 

@@ -1,4 +1,4 @@
-import { SwitchError } from '../base/errors.ts';
+import { describeError, SwitchError } from '../base/errors.ts';
 import { groupId, nodeId, type GroupId, type NodeId } from '../base/identifiers.ts';
 import { ManualClock } from '../base/manual-clock.ts';
 import { Pan } from '../base/pan.ts';
@@ -17,10 +17,12 @@ import {
   type MtiClass,
   type NoOpEntry,
 } from '../store/entry.ts';
-import type { EdgeChange, EdgePending, EdgeStore, ReversalDue, StandIn } from '../store/edge-store.ts';
-import { applyToLedger, type CardRow, type LedgerReader, type TransactionRow } from '../store/ledger.ts';
+import type { EdgeChange, EdgePending, EdgeStore, HeldRestriction, ReversalDue, StandIn } from '../store/edge-store.ts';
+import type { CardRow } from '../store/cards.ts';
+import { applyToLedger, type LedgerReader, type TransactionRow } from '../store/ledger.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
 import { answerOf, decide, type DecidedAnswer, type Decision, type DecisionContext } from './authorizer.ts';
+import { planRequests } from './card-changes.ts';
 import { claimId, planClaim, type Claim, type ClaimOutcome } from './claims.ts';
 import { Edge, type EdgeOptions } from './edge.ts';
 import type { ForwardedAnswer, ForwardedRequest, Settlement } from './forward.ts';
@@ -143,6 +145,11 @@ export function hashOf(number: Pan): string {
 export const emptyLedger: LedgerReader = {
   cardById: () => undefined,
   cardByPanHash: () => undefined,
+  replacedNumber: () => undefined,
+  replacedNumbers: () => [],
+  restrictions: () => [],
+  restriction: () => undefined,
+  purgeableCards: () => [],
   transaction: () => undefined,
   transactionByKey: () => undefined,
   transactionsByStan: () => [],
@@ -186,7 +193,8 @@ export class TestLedger {
   ) {
     this.ledger = new LedgerOverlay(options.base ?? emptyLedger);
     this.#onEntry = options.onEntry ?? (() => undefined);
-    if (cards.length > 0) this.apply({ kind: 'cards', at: startMs, by: 'test', added: cards, changed: [] });
+    if (cards.length > 0)
+      this.apply({ kind: 'cards', at: startMs, by: 'test', added: cards, origin: 'n1', changes: [] });
   }
 
   apply(body: EntryBody): number {
@@ -290,14 +298,10 @@ export class TestLedger {
 
   set(change: Partial<Pick<CardImport, 'status' | 'expiry' | 'limit'>>, number: Pan = pan): void {
     const card = this.card(number);
-    const changed = {
-      card: card.cardId,
-      expiry: card.expiry,
-      status: card.status,
-      limit: String(card.limit),
-      ...change,
-    };
-    this.apply({ kind: 'cards', at: this.atMs, by: 'test', added: [], changed: [changed] });
+    const request = { kind: 'set', panHash: card.panHash, replaces: card.version, ...change } as const;
+    const context = { at: this.atMs, name: () => `test.${this.index}` };
+    const content = planRequests(this.ledger, [request], context);
+    this.apply({ kind: 'cards', at: this.atMs, by: 'test', origin: 'n1', ...content });
   }
 }
 
@@ -353,7 +357,8 @@ export const cardsEntry: CardsEntry = {
   at: 0,
   by: 'test',
   added: [cardImport(), cardImport({ pan: localPan })],
-  changed: [],
+  origin: 'n1',
+  changes: [],
 };
 export const noOpEntry: NoOpEntry = { kind: 'no-op', leader: 'n1', term: 1 };
 
@@ -367,6 +372,8 @@ export class OwnerBench {
   leaseUntilMs = Number.POSITIVE_INFINITY;
   readonly owner: GroupOwner;
   readonly outcomes: string[] = [];
+  /** Why the ledger could not be read. */
+  readonly unreadable: string[] = [];
 
   constructor(changes: Partial<OwnerOptions> = {}) {
     this.owner = new GroupOwner({
@@ -388,6 +395,9 @@ export class OwnerBench {
       localTailMs: 500,
       stalledMs: 3000,
       leaseUntilMs: () => this.leaseUntilMs,
+      onUnreadable: (error) => {
+        this.unreadable.push(describeError(error));
+      },
       ...changes,
     });
   }
@@ -482,6 +492,7 @@ export function purchaseMessage(changes: Readonly<Record<number, string | undefi
 export class TestStore implements EdgeStore {
   readonly dues = new Map<string, ReversalDue>();
   readonly standIns = new Map<string, StandIn>();
+  readonly restrictions = new Map<string, HeldRestriction>();
   sync: 'at once' | 'later' | 'fails' = 'at once';
   lastSequence = 0;
   #waiting: (() => void)[] = [];
@@ -499,9 +510,14 @@ export class TestStore implements EdgeStore {
     else write();
   }
 
-  pending(maximumDues: number, done: (pending: EdgePending) => void): void {
-    const { standIns, lastSequence } = this;
-    done({ dues: [...this.dues.values()].slice(0, maximumDues), standIns: [...standIns.values()], lastSequence });
+  pending(maximumDues: number, done: (pending: EdgePending | undefined) => void): void {
+    const { standIns, lastSequence, restrictions } = this;
+    done({
+      dues: [...this.dues.values()].slice(0, maximumDues),
+      standIns: [...standIns.values()],
+      lastSequence,
+      restrictions: [...restrictions.values()],
+    });
   }
 
   /** What was held back reaches the disk. */
@@ -512,6 +528,8 @@ export class TestStore implements EdgeStore {
 
   #write(change: EdgeChange): void {
     if (change.kind === 'due') this.dues.set(change.due.attempt, change.due);
+    else if (change.kind === 'restriction') this.restrictions.set(change.restriction.id, change.restriction);
+    else if (change.kind === 'restriction-over') this.restrictions.delete(change.id);
     else if (change.kind === 'settled') (change.of === 'due' ? this.dues : this.standIns).delete(change.attempt);
     else {
       this.standIns.set(change.standIn.decision.attempt, change.standIn);
@@ -551,6 +569,8 @@ export class EdgeBench {
       boot: 4,
       clock: this.clock,
       configuration: () => configurationView(),
+      cardKeys,
+      ledgerOf: () => undefined,
       leaderOf: (of) => this.leaders.get(of),
       ownerOf: (of) => (of === group ? owner : undefined),
       forwarder: {

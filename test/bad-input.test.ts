@@ -9,7 +9,7 @@ import { Pan } from '../base/pan.ts';
 import { realClock, realRandom } from '../base/real.ts';
 import { sampleCardFile } from '../cli/acquirer/load-command.ts';
 import { textOf, transmissionDateAndTime } from '../cli/acquirer/message-parts.ts';
-import type { ImportSummary } from '../cli/commands/cards.ts';
+import type { ImportSummary } from '../cli/commands/cards-import.ts';
 import type { LedgerCard } from '../cli/node/operations.ts';
 import { readCardFile } from '../config-db/card-file.ts';
 import type { CardFileCard } from '../config-db/card-file.ts';

@@ -44,7 +44,8 @@ class LedgerBank implements Bank {
       kind: 'cards',
       at: 0,
       by: 'test',
-      changed: [],
+      origin: 'n1',
+      changes: [],
       added: cards.map(({ pan, expiry, currency }) => ({
         panHash: pan.reveal(),
         panKeyVersion: 1,

@@ -18,13 +18,31 @@ export async function confirm(context: CommandContext, question: string, yes: bo
 
 /** A card number from an argument or, better for the shell's history, from standard input. */
 export async function readCardNumber(context: CommandContext, argument: string | undefined): Promise<string> {
-  let text = argument;
-  if (text === undefined || text === '-') {
-    const chunks: Buffer[] = [];
-    for await (const chunk of context.stdin) chunks.push(Buffer.from(chunk as Buffer));
-    text = Buffer.concat(chunks).toString('utf8').trim();
-  }
+  const text = argument === undefined || argument === '-' ? await readInput(context) : argument;
   const digits = text.replace(/[ -]/g, '');
   if (!/^[0-9]{13,19}$/.test(digits)) throw new UsageError('a card number has 13 to 19 digits');
   return digits;
+}
+
+/** Two of them; both from standard input when the first one does not come as an argument. */
+export async function readCardNumbers(
+  context: CommandContext,
+  one: string | undefined,
+  other: string | undefined,
+): Promise<readonly [string, string]> {
+  if (one !== undefined && one !== '-') {
+    if (other === undefined) throw new UsageError('name the old card number and the new one');
+    return [await readCardNumber(context, one), await readCardNumber(context, other)];
+  }
+  const [first, second, third] = (await readInput(context)).split(/\s+/);
+  if (first === undefined || second === undefined || third !== undefined) {
+    throw new UsageError('standard input has to hold the old card number and the new one');
+  }
+  return [await readCardNumber(context, first), await readCardNumber(context, second)];
+}
+
+async function readInput(context: CommandContext): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of context.stdin) chunks.push(Buffer.from(chunk as Buffer));
+  return Buffer.concat(chunks).toString('utf8').trim();
 }

@@ -1,56 +1,14 @@
-import { readFileSync } from 'node:fs';
-
 import type { Command } from 'commander';
 
-import { SwitchError } from '../../base/errors.ts';
-import type { NodeId } from '../../base/identifiers.ts';
-import { changesOf, loadConfigurationFile, validateConfiguration } from '../../config-db/configuration.ts';
 import { explanationText, type Explanation } from '../../config-db/explain.ts';
-import { readRuleSetFile } from '../../config-db/rewrite.ts';
-import { encodeConfigurationChange, formatProblem } from '../../config-db/rows.ts';
-import { systemErrorCode, UsageError } from '../acquirer/usage.ts';
-import { exitCode, formatTable, nodeOf, operatorName, reachableNode, type CommandContext } from '../context.ts';
-import { maximumEntryBytes } from '../node/configuration-desk.ts';
-import type { ListedPage, ListedRow } from '../node/operations.ts';
-import type { OperatorBus } from '../operator-bus.ts';
+import { UsageError } from '../acquirer/usage.ts';
+import { exitCode, formatTable, reachableNode, type CommandContext } from '../context.ts';
+import type { ListedRow } from '../node/configuration-reports.ts';
 import type { RunCommand } from '../run-command.ts';
-import { confirm, readCardNumber } from './asking.ts';
-
-/** The rules that the project ships; they are data, entered with the first configuration. */
-const shippedRules = new URL('../../config-db/rewrite-rules.yaml', import.meta.url);
-
-/** Enters a whole configuration file; the log index of the change, 0 when nothing was new. */
-export async function loadConfiguration(
-  bus: OperatorBus,
-  node: string,
-  files: { readonly configuration: string; readonly rules: string | undefined },
-): Promise<number> {
-  const rulesFile = files.rules ?? shippedRules;
-  const configuration = {
-    ...loadConfigurationFile(readText(files.configuration), files.configuration),
-    rewrite_rule_set: [readRuleSetFile(readText(rulesFile), files.rules ?? 'config-db/rewrite-rules.yaml')],
-  };
-  const problems = validateConfiguration(configuration, bus.topology);
-  if (problems.length > 0) throw new SwitchError('CONFIGURATION_REFUSED', problems.map(formatProblem).join('; '));
-  const changes = changesOf(configuration).map(encodeConfigurationChange);
-  const bytes = changes.reduce((sum, change) => sum + change.length, 0);
-  if (bytes > maximumEntryBytes) {
-    throw new SwitchError(
-      'CONFIGURATION_REFUSED',
-      `${files.configuration} makes a change of ${bytes} bytes; at most ${maximumEntryBytes} can be entered as one`,
-      { hint: 'Nothing was changed. Enter it in parts: the first with all groups, each later one with more ranges.' },
-    );
-  }
-  return (await bus.call(nodeOf(bus.topology, node), 'configuration.enter', { by: operatorName(), changes })) as number;
-}
-
-function readText(file: string | URL): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new UsageError(`cannot read ${String(file)}: ${systemErrorCode(error)}`);
-  }
-}
+import { readCardNumber } from './asking.ts';
+import { registerChanges } from './config-change.ts';
+import { listRows } from './config-rows.ts';
+import { registerReports } from './config-show.ts';
 
 export function registerConfig(program: Command, run: RunCommand): void {
   const config = program.command('config').description('ranges, failover map, limits and links');
@@ -82,40 +40,8 @@ export function registerConfig(program: Command, run: RunCommand): void {
         return exitCode.good;
       }),
     );
-  config
-    .command('load')
-    .argument('<file>', 'YAML as in config-db/samples/configuration.yaml')
-    .description('enters a configuration file: all of it or nothing')
-    .option('--rules <file>', 'rewrite rules (default: those shipped)')
-    .option('--node <id>', 'where to enter it (default: the first node that answers)')
-    .option('--yes', 'do not ask')
-    .option('--json', 'as JSON')
-    .action((file: string, options: { rules?: string; node?: string; yes?: boolean; json?: boolean }) =>
-      run(async (context) => {
-        if (!(await confirm(context, `Enter the configuration of ${file} into the cluster?`, options.yes === true))) {
-          return exitCode.failed;
-        }
-        const index = await context.withCluster(async (bus) => {
-          const node = await reachableNode(bus, options.node);
-          return loadConfiguration(bus, node, { configuration: file, rules: options.rules });
-        });
-        if (options.json === true) context.printJson({ index });
-        else
-          context.print(index === 0 ? 'Nothing to change: every row is as in the file.' : `Entered at index ${index}.`);
-        return exitCode.good;
-      }),
-    );
-}
-
-/** Every row as the node holds it, page by page. */
-export async function listRows(bus: OperatorBus, node: NodeId): Promise<readonly ListedRow[]> {
-  const rows: ListedRow[] = [];
-  for (let next: number | undefined = 0; next !== undefined;) {
-    const page = (await bus.call(node, 'configuration.list', { from: next })) as ListedPage;
-    rows.push(...page.rows);
-    next = page.next;
-  }
-  return rows;
+  registerReports(config, run);
+  registerChanges(config, run);
 }
 
 async function listConfiguration(

@@ -191,7 +191,7 @@ function isSaidOf({ owner, copies }: GroupView, id: string, answers: ClusterAnsw
 }
 
 function ofProcess(status: ProcessStatus): Finding[] {
-  const { id, groups, draining, rebuilding, stalledMs, reversalsDue, standIn, mismatch } = status;
+  const { id, groups, draining, rebuilding, stalledMs, mismatch } = status;
   const found: Finding[] = [];
   const leads = groups.filter(({ role }) => role === 'leader').map(({ name }) => name);
   if (draining) {
@@ -227,6 +227,23 @@ function ofProcess(status: ProcessStatus): Finding[] {
       ...problem(`${id}'s deciding thread has stood still for ${lasting(stalledMs)}: what it leads goes to others`),
     );
   }
+  found.push(...notEntered(status));
+  found.push(...troubleWithDisk(status));
+  found.push(...salvaged(status));
+  return found;
+}
+
+/** What only this node has as long as owners do not answer. */
+function notEntered({ id, reversalsDue, standIn, restrictionsUndelivered }: ProcessStatus): Finding[] {
+  const found: Finding[] = [];
+  if (restrictionsUndelivered > 0) {
+    found.push(
+      ...problem(
+        `${id} holds ${counted(restrictionsUndelivered, 'restriction')} of cards that no owner has entered yet: ` +
+          `so far only ${id} declines for ${restrictionsUndelivered === 1 ? 'it' : 'them'}. It goes on until each is entered`,
+      ),
+    );
+  }
   if (reversalsDue > 0) {
     found.push(
       ...note(
@@ -243,8 +260,6 @@ function ofProcess(status: ProcessStatus): Finding[] {
       ),
     );
   }
-  found.push(...troubleWithDisk(status));
-  found.push(...salvaged(status));
   return found;
 }
 

@@ -84,6 +84,7 @@ export function processOf(id: string, changes: Partial<ProcessStatus> = {}): Pro
     stalledMs: 0,
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
+    restrictionsUndelivered: 0,
     ...changes,
   };
 }

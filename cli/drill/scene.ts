@@ -3,7 +3,7 @@ import type { NodeId } from '../../base/identifiers.ts';
 import { RangeTable } from '../../config-db/routing.ts';
 import { readAcquirerCards } from '../acquirer/cards.ts';
 import { UsageError } from '../acquirer/usage.ts';
-import { listRows } from '../commands/config.ts';
+import { listRows } from '../commands/config-rows.ts';
 import { failBack } from '../commands/failback.ts';
 import { behind, findings, viewGroups } from '../commands/situation.ts';
 import type { ClusterAnswers, GroupView } from '../commands/situation.ts';

@@ -1,60 +1,166 @@
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
+import type { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import type { CardFileCard } from '../../config-db/card-file.ts';
-import type { CardsEntry } from '../../store/entry.ts';
+import { numberOf, type CardVersionRow, type RestrictionRow } from '../../store/cards.ts';
+import type { SqliteLedger } from '../../store/ledger-sqlite.ts';
 import {
   planImport,
-  planSetting,
+  planPurge,
+  planRequests,
   type CardInput,
   type CardInputResult,
-  type CardSetting,
+  type CardRequest,
+  type CardsContent,
+  type PlanContext,
 } from '../../switch/card-changes.ts';
 import type { GroupOwner } from '../../switch/owner.ts';
 
 /** Cards in one entry at most: bounds the size of an entry. */
 export const maximumCardsPerEntry = 250;
+/** Cards that one tick purges at most. */
+const purgesPerTick = 100;
+
+/** Who entered a change, and at which node. */
+export interface Entered {
+  readonly by: string;
+  readonly origin: string;
+}
+
+/** What a desk has of its node. */
+export interface DeskTools {
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** A card number as it is stored. */
+export function sealNumber(
+  pan: Pan,
+  keys: CardKeys,
+  random: Random,
+): Pick<CardInput, 'panHash' | 'panKeyVersion' | 'panCipher'> {
+  return { panHash: keys.hash(pan), panKeyVersion: keys.version, panCipher: keys.encrypt(pan, random) };
+}
 
 /** A card from a file, ready for its owner: its number is hashed and encrypted where it was entered. */
 export function sealCard(card: CardFileCard, keys: CardKeys, random: Random): CardInput {
-  return {
-    panHash: keys.hash(card.pan),
-    panKeyVersion: keys.version,
-    panCipher: keys.encrypt(card.pan, random),
-    expiry: card.expiry,
-    status: card.status,
-    currency: card.currency,
-    limit: card.limitMinor.toString(),
-  };
+  const { pan, expiry, status, currency, limitMinor } = card;
+  return { ...sealNumber(pan, keys, random), expiry, status, currency, limit: limitMinor.toString() };
 }
 
 /** At the owner: enters a batch of an issuer's file; resolves when what changes is committed. */
 export async function importCards(
   owner: GroupOwner,
   cards: readonly CardInput[],
-  by: string,
-  clock: Clock,
+  entered: Entered,
+  tools: DeskTools,
 ): Promise<readonly CardInputResult[]> {
   const results: CardInputResult[] = [];
   let last = 0;
   for (const batch of distinctBatches(cards)) {
-    const plan = planImport(owner.ledger, batch);
-    results.push(...plan.results);
-    if (plan.added.length === 0 && plan.changed.length === 0) continue;
-    last = append(owner, { added: plan.added, changed: plan.changed }, by, clock);
+    const { results: ofBatch, ...content } = planImport(owner.ledger, batch, planContext(entered, tools));
+    results.push(...ofBatch);
+    last = append(owner, content, entered, tools) ?? last;
   }
   if (last > 0) await committed(owner, last);
   return results;
 }
 
-/** At the owner: sets status and limit of one card; true when that changed something. Throws CARD_UNKNOWN. */
-export async function setCard(owner: GroupOwner, setting: CardSetting, by: string, clock: Clock): Promise<boolean> {
-  const changed = planSetting(owner.ledger, setting);
-  if (changed === undefined) throw new SwitchError('CARD_UNKNOWN', 'no such card is on file');
-  if (changed.length === 0) return false;
-  await committed(owner, append(owner, { added: [], changed }, by, clock));
-  return true;
+/**
+ * At the owner: carries out what somebody asks for cards, all of it or, when one is refused, nothing; `check`: nothing in
+ * any case. How many cards it changes.
+ */
+export async function enterRequests(
+  owner: GroupOwner,
+  {
+    requests,
+    places,
+    check,
+  }: {
+    readonly requests: readonly CardRequest[];
+    readonly places?: readonly number[] | undefined;
+    readonly check: boolean;
+  },
+  entered: Entered,
+  tools: DeskTools,
+): Promise<number> {
+  const content = planRequests(owner.ledger, requests, planContext(entered, tools), places);
+  if (!check) {
+    const index = append(owner, content, entered, tools);
+    if (index !== undefined) await committed(owner, index);
+  }
+  return content.added.length + new Set(content.changes.map(({ card }) => card)).size;
+}
+
+/** As owner: removes deleted cards for which nothing can come back any more. */
+export function purgeCards(owner: GroupOwner, at: number, origin: string): void {
+  const changes = planPurge(owner.ledger, at, purgesPerTick);
+  if (changes.length > 0) owner.append({ kind: 'cards', at, by: 'quadrant', origin, added: [], changes });
+}
+
+/** A card as people see it: everything but its number. */
+export interface CardView {
+  readonly card: string;
+  readonly group: string;
+  readonly version: number;
+  readonly status: string;
+  readonly expiry: string;
+  readonly currency: string;
+  readonly limit: string;
+  readonly held: string;
+  readonly posted: string;
+  /** How many numbers the card has had; `isPresent`: it was asked for by the last one. */
+  readonly numbers: number;
+  readonly isPresent: boolean;
+  readonly deletedAt: number;
+  /** What made the present version. */
+  readonly change: string;
+  readonly enteredAt: number;
+  readonly enteredBy: string;
+  readonly origin: string;
+  readonly restrictions: readonly RestrictionView[];
+  /** What came before, the oldest first. */
+  readonly history: readonly VersionView[];
+}
+
+type RestrictionView = Pick<RestrictionRow, 'id' | 'status' | 'at' | 'by' | 'origin' | 'number'>;
+type VersionView = Omit<CardVersionRow, 'cardId' | 'limit'> & { readonly limit: string };
+
+/** The committed card in a copy. Throws CARD_UNKNOWN. */
+export function viewCard(ledger: SqliteLedger, group: string, panHash: string): CardView {
+  const found = numberOf(ledger, panHash);
+  if (found === undefined) throw new SwitchError('CARD_UNKNOWN', 'no such card is on file');
+  const { card, isPresent } = found;
+  return {
+    card: card.cardId,
+    group,
+    version: card.version,
+    status: card.status,
+    expiry: card.expiry,
+    currency: card.currency,
+    limit: card.limit.toString(),
+    held: card.held.toString(),
+    posted: card.posted.toString(),
+    numbers: card.number,
+    isPresent,
+    deletedAt: card.deletedAt,
+    change: card.change,
+    enteredAt: card.enteredAt,
+    enteredBy: card.enteredBy,
+    origin: card.origin,
+    restrictions: ledger
+      .restrictions(card.cardId)
+      .filter(({ lifted }) => lifted === 0)
+      .map(({ id, status, at, by, origin, number }) => ({ id, status, at, by, origin, number })),
+    history: ledger
+      .versions(card.cardId)
+      .map(({ version, change, enteredAt, enteredBy, origin, expiry, status, limit }) => ({
+        ...{ version, change, enteredAt, enteredBy, origin, expiry, status },
+        limit: limit.toString(),
+      })),
+  };
 }
 
 /** A card that comes twice is changed by its second line, so the two cannot stand in one entry. */
@@ -74,8 +180,15 @@ function distinctBatches(cards: readonly CardInput[]): CardInput[][] {
   return batches;
 }
 
-function append(owner: GroupOwner, content: Pick<CardsEntry, 'added' | 'changed'>, by: string, clock: Clock): number {
-  const index = owner.append({ kind: 'cards', at: clock.wallMs(), by, ...content });
+/** Restrictions are named by the node where they were entered and by chance: never the same again. */
+function planContext({ origin }: Entered, { clock, random }: DeskTools): PlanContext {
+  return { at: clock.wallMs(), name: () => `${origin}.${random.bytes(6).toString('hex')}` };
+}
+
+/** The entry's index; undefined when there is nothing to enter. */
+function append(owner: GroupOwner, content: CardsContent, entered: Entered, { clock }: DeskTools): number | undefined {
+  if (content.added.length === 0 && content.changes.length === 0) return undefined;
+  const index = owner.append({ kind: 'cards', at: clock.wallMs(), ...entered, ...content });
   if (index === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node does not own the card');
   return index;
 }

@@ -1,191 +1,218 @@
 import type { Clock } from '../../base/clock.ts';
-import { delay } from '../../base/clock.ts';
-import { SwitchError } from '../../base/errors.ts';
-import { configGroup } from '../../base/identifiers.ts';
+import { describeError, isStoreError, SwitchError } from '../../base/errors.ts';
+import type { NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
-import type { Topology } from '../../base/topology.ts';
-import { validateConfiguration, type Configuration } from '../../config-db/configuration.ts';
-import { readConfiguration } from '../../config-db/configuration-fold.ts';
-import {
-  configurationTables,
-  encodeConfigurationChange,
-  formatProblem,
-  keyColumnsOf,
-  toSqlRow,
-  type ConfigurationChange,
-  type ConfigurationTable,
-} from '../../config-db/rows.ts';
+import { planChanges, type VersionedChange } from '../../config-db/configuration-change.ts';
+import { readVersions } from '../../config-db/configuration-fold.ts';
+import { indexOfChange, lastChangeIndex } from '../../config-db/configuration-history.ts';
+import type { RewriteTopology } from '../../config-db/rewrite.ts';
+import { encodeConfigurationChange, type ConfigurationChange } from '../../config-db/rows.ts';
 import { encodeBody, type ConfigurationRowChange } from '../../store/entry.ts';
-import type { Consensus } from './consensus.ts';
-import type { Groups } from './groups.ts';
+import type { HostedGroup } from './groups.ts';
 
-/**
- * Where changes of the configuration are entered: on the node that leads `config`. One change at a time is checked
- * against everything before it, appended, and awaited until it is committed and applied here.
- */
-export class ConfigurationDesk {
-  readonly #groups: Groups;
-  readonly #consensus: Pick<Consensus, 'enter' | 'status'>;
-  readonly #topology: Topology;
-  readonly #clock: Clock;
-  readonly #log: Pick<Logger, 'info'>;
-  #turn: Promise<unknown> = Promise.resolve();
-
-  constructor(options: {
-    readonly groups: Groups;
-    readonly consensus: Pick<Consensus, 'enter' | 'status'>;
-    readonly topology: Topology;
-    readonly clock: Clock;
-    readonly log: Pick<Logger, 'info'>;
-  }) {
-    this.#groups = options.groups;
-    this.#consensus = options.consensus;
-    this.#topology = options.topology;
-    this.#clock = options.clock;
-    this.#log = options.log;
-  }
-
-  /** The log index of the change; 0 when every row is as given already. Throws CONFIGURATION_REFUSED. */
-  enter(changes: readonly ConfigurationChange[], by: string, origin: string): Promise<number> {
-    const entered = this.#turn.then(() => this.#enter(changes, by, origin));
-    this.#turn = entered.catch(() => undefined);
-    return entered;
-  }
-
-  async #enter(changes: readonly ConfigurationChange[], by: string, origin: string): Promise<number> {
-    const hosted = this.#groups.hosted.get(configGroup);
-    const replica = (await this.#consensus.status()).groups.find(({ group }) => group === configGroup);
-    if (hosted === undefined || replica?.role !== 'leader') {
-      throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
-    }
-    // A change of an earlier term may still be on its way into the fold: it counts too.
-    await this.#whenApplied({ index: replica.last, term: replica.lastTerm });
-    const before = readConfiguration(hosted.reader.database);
-    const known = new Map(configurationTables.map((table) => [table, rowsByKey(before, table)]));
-    const real = changes.filter((change) => changesSomething(known.get(change.table) ?? new Map(), change));
-    if (real.length === 0) return 0;
-    refuseMoves(before, real);
-    const after = applyChanges(before, real);
-    const problems = validateConfiguration(after, this.#topology);
-    if (problems.length > 0) {
-      throw new SwitchError('CONFIGURATION_REFUSED', problems.map(formatProblem).join('; '));
-    }
-    const body = encodeBody({
-      kind: 'configuration',
-      at: this.#clock.wallMs(),
-      by,
-      origin,
-      changes: real.map((change) => JSON.parse(encodeConfigurationChange(change)) as ConfigurationRowChange),
-    });
-    if (body.length > maximumEntryBytes) {
-      throw new SwitchError(
-        'CONFIGURATION_REFUSED',
-        `the change has ${body.length} bytes; at most ${maximumEntryBytes} can be entered as one: load it in parts`,
-      );
-    }
-    const entered = await this.#consensus.enter(configGroup, body);
-    if (entered === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
-    await this.#whenApplied(entered);
-    const tables = [...new Set(real.map(({ table }) => table))];
-    this.#log.info(
-      { event: 'configuration-entered', group: configGroup, ...entered, by, origin, rows: real.length, tables },
-      'a change of the configuration was entered',
-    );
-    return entered.index;
-  }
-
-  /** Resolves when this very entry has been applied here; throws when a later leader has put another in its place. */
-  async #whenApplied({ index, term }: { readonly index: number; readonly term: number }): Promise<void> {
-    const deadline = this.#clock.monotonicMs() + 5000;
-    for (;;) {
-      const hosted = this.#groups.hosted.get(configGroup);
-      if (hosted !== undefined && hosted.applied >= index) {
-        const applied = hosted.reader.position(index);
-        if (applied === undefined || applied.term === term) return;
-        throw new SwitchError(
-          'OWNER_UNREACHABLE',
-          'the leader changed before the change was committed: enter it again',
-        );
-      }
-      if (this.#clock.monotonicMs() > deadline) {
-        throw new SwitchError(
-          'OWNER_UNREACHABLE',
-          'the configuration has no majority: whether the change is in is open until it has one; enter it again then',
-        );
-      }
-      await delay(this.#clock, 10);
-    }
-  }
+/** A change of the configuration as it was entered at some node. */
+export interface ChangeRequest {
+  /** Given where it was entered; whoever brings the same request again brings the same id. */
+  readonly id: string;
+  readonly by: string;
+  readonly origin: NodeId;
+  readonly changes: readonly VersionedChange[];
 }
 
-function keyOf(table: ConfigurationTable, row: Readonly<Record<string, unknown>>): string {
-  return keyColumnsOf(table)
-    .map((column) => String(row[column]))
-    .join(' ');
+/** `index` is the log index of the change; 0: every row was as wanted already. */
+export type ChangeReply =
+  { readonly kind: 'entered'; readonly index: number } | { readonly kind: 'failed'; readonly error: SwitchError };
+
+export interface EntryPosition {
+  readonly index: number;
+  readonly term: number;
 }
 
-function rowsByKey(configuration: Configuration, table: ConfigurationTable): Map<string, Record<string, unknown>> {
-  return new Map(
-    configuration[table].map((row) => {
-      const values = toSqlRow(row);
-      return [keyOf(table, values), values];
-    }),
-  );
+/** The log of `config`, as its leader sees it. Each `done` is called once, later; undefined: this node does not lead. */
+export interface ConfigurationLog {
+  /** The end of the log, committed or not. */
+  end(done: (end: EntryPosition | undefined) => void): void;
+  enter(body: string, done: (entered: EntryPosition | undefined) => void): void;
 }
 
-function changesSomething(rows: ReadonlyMap<string, Record<string, unknown>>, change: ConfigurationChange): boolean {
-  const content = change.operation === 'put' ? toSqlRow(change.row) : toSqlRow(change.key as never);
-  const known = rows.get(keyOf(change.table, content));
-  if (change.operation === 'delete') return known !== undefined;
-  return known === undefined || Object.entries(content).some(([column, value]) => known[column] !== value);
+export interface DeskOptions {
+  /** The group `config` on this node. */
+  readonly hosted: () => HostedGroup | undefined;
+  readonly log: ConfigurationLog;
+  readonly topology: RewriteTopology;
+  readonly clock: Clock;
+  readonly journal: Pick<Logger, 'info'>;
+}
+
+interface Waiting {
+  readonly request: ChangeRequest;
+  readonly done: (reply: ChangeReply) => void;
 }
 
 /** An entry has to fit one message of the bus, with room for everything else in it. */
 export const maximumEntryBytes = 600_000;
 
-/** Cards do not move between groups or owners in this release: that needs the hand-over of R12. */
-function refuseMoves(before: Configuration, changes: readonly ConfigurationChange[]): void {
-  const ranges = new Map(before.pan_range.map((row) => [row.prefix, row]));
-  const problems = changes.flatMap((change) => {
-    if (change.table === 'failover_map') {
-      const group = change.operation === 'put' ? change.row.group_id : change.key.group_id;
-      return before.failover_map.some((row) => row.group_id === group)
-        ? [`failover_map ${group}: the order of a group with cards cannot be changed yet`]
-        : [];
-    }
-    if (change.table !== 'pan_range' || before.pan_range.length === 0) return [];
-    const prefix = change.operation === 'put' ? change.row.prefix : change.key.prefix;
-    if (change.operation === 'delete') return [`pan_range "${prefix}": a range cannot be deleted yet`];
-    const around = longestAround(ranges, prefix);
-    return around !== undefined && around.group_id !== change.row.group_id
-      ? [
-          `pan_range "${prefix}": its cards are group ${around.group_id}'s and cannot be moved to ${change.row.group_id} yet`,
-        ]
-      : [];
-  });
-  if (problems.length > 0) throw new SwitchError('CONFIGURATION_REFUSED', problems.join('; '));
-}
+const appliedWithinMs = 5000;
+const lookEveryMs = 10;
+/** Another leader's change may come in between, once or twice. */
+const maximumTries = 5;
 
-/** The range whose cards a new range would take over: itself, or the longest prefix of its prefix. */
-function longestAround<Row>(ranges: ReadonlyMap<string, Row>, prefix: string): Row | undefined {
-  for (let length = prefix.length; length > 0; length--) {
-    const row = ranges.get(prefix.slice(0, length));
-    if (row !== undefined) return row;
+/**
+ * Where changes of the configuration are entered: on the node that leads `config`. One change at a time is checked
+ * against everything before it, appended, and awaited until it is committed and applied here.
+ *
+ * Guaranteed: a change has an effect once, however often it is brought; it takes effect on top of exactly the rows that
+ * it was checked against, whoever leads meanwhile (`checkedAt` of its entry: the fold is the judge), and so never
+ * replaces a version of a row that its author has not named.
+ */
+export class ConfigurationDesk {
+  readonly #options: DeskOptions;
+  readonly #waiting: Waiting[] = [];
+  #busy = false;
+
+  constructor(options: DeskOptions) {
+    this.#options = options;
   }
-  return undefined;
+
+  enter(request: ChangeRequest, done: (reply: ChangeReply) => void): void {
+    this.#waiting.push({ request, done });
+    this.#next();
+  }
+
+  #next(): void {
+    const next = this.#busy ? undefined : this.#waiting.shift();
+    if (next === undefined) return;
+    this.#busy = true;
+    this.#try(next.request, maximumTries, (reply) => {
+      this.#busy = false;
+      next.done(reply);
+      this.#next();
+    });
+  }
+
+  #try(request: ChangeRequest, tries: number, done: (reply: ChangeReply) => void): void {
+    const { log } = this.#options;
+    const failed = (error: SwitchError): void => {
+      done({ kind: 'failed', error });
+    };
+    log.end((end) => {
+      if (end === undefined) {
+        failed(notTheLeader());
+        return;
+      }
+      // A change of an earlier term may still be on its way into the fold: it counts too.
+      this.#whenApplied(end, failed, () => {
+        const prepared = this.#prepare(request);
+        if (prepared.kind !== 'prepared') {
+          done(prepared);
+          return;
+        }
+        log.enter(prepared.body, (entered) => {
+          if (entered === undefined) {
+            failed(notTheLeader());
+            return;
+          }
+          this.#whenApplied(entered, failed, () => {
+            const index = this.#indexOf(request.id);
+            if (index !== undefined) {
+              this.#note(request, prepared.changes, index);
+              done({ kind: 'entered', index });
+            } else if (tries > 1) {
+              this.#try(request, tries - 1, done);
+            } else {
+              failed(
+                new SwitchError('OWNER_UNREACHABLE', 'other changes of the configuration came first, again and again'),
+              );
+            }
+          });
+        });
+      });
+    });
+  }
+
+  #indexOf(id: string): number | undefined {
+    const hosted = this.#options.hosted();
+    return hosted && indexOfChange(hosted.reader.database, id);
+  }
+
+  /** The entry to append; or that there is nothing to do, or that it must not be. */
+  #prepare(
+    request: ChangeRequest,
+  ):
+    | ChangeReply
+    | { readonly kind: 'prepared'; readonly body: string; readonly changes: readonly ConfigurationChange[] } {
+    const hosted = this.#options.hosted();
+    if (hosted === undefined) return { kind: 'failed', error: notTheLeader() };
+    const { database } = hosted.reader;
+    try {
+      return database.transaction(() => {
+        const known = indexOfChange(database, request.id);
+        if (known !== undefined) return { kind: 'entered', index: known } as const;
+        const changes = planChanges(readVersions(database), request.changes, this.#options.topology);
+        if (changes.length === 0) return { kind: 'entered', index: 0 } as const;
+        const body = encodeBody({
+          kind: 'configuration',
+          id: request.id,
+          checkedAt: lastChangeIndex(database),
+          at: this.#options.clock.wallMs(),
+          by: request.by,
+          origin: request.origin,
+          changes: changes.map((change) => JSON.parse(encodeConfigurationChange(change)) as ConfigurationRowChange),
+        });
+        if (body.length > maximumEntryBytes) throw tooLarge(body.length);
+        return { kind: 'prepared', body, changes } as const;
+      })();
+    } catch (error) {
+      if (!isStoreError(error) && !(error instanceof SwitchError)) throw error;
+      const failure = error instanceof SwitchError ? error : new SwitchError('STORE_UNREADABLE', describeError(error));
+      return { kind: 'failed', error: failure };
+    }
+  }
+
+  #note({ by, origin, id }: ChangeRequest, changes: readonly ConfigurationChange[], index: number): void {
+    const tables = [...new Set(changes.map(({ table }) => table))];
+    this.#options.journal.info(
+      { event: 'configuration-entered', group: 'config', index, change: id, by, origin, rows: changes.length, tables },
+      'a change of the configuration was entered',
+    );
+  }
+
+  /** Calls `then` when this very entry has been applied here; fails when a later leader has put another in its place. */
+  #whenApplied(position: EntryPosition, failed: (error: SwitchError) => void, then: () => void): void {
+    const { clock, hosted: hostedNow } = this.#options;
+    const deadline = clock.monotonicMs() + appliedWithinMs;
+    const look = (): void => {
+      const hosted = hostedNow();
+      if (hosted !== undefined && hosted.applied >= position.index) {
+        const applied = hosted.reader.position(position.index);
+        if (applied === undefined || applied.term === position.term) then();
+        else {
+          failed(
+            new SwitchError('OWNER_UNREACHABLE', 'the leader changed before the change was committed: enter it again'),
+          );
+        }
+      } else if (clock.monotonicMs() > deadline) {
+        failed(
+          new SwitchError(
+            'OWNER_UNREACHABLE',
+            'the configuration has no majority: whether the change is in is open until it has one; enter it again then',
+          ),
+        );
+      } else {
+        clock.after(lookEveryMs, look);
+      }
+    };
+    look();
+  }
 }
 
-function applyChanges(before: Configuration, changes: readonly ConfigurationChange[]): Configuration {
-  const tables = configurationTables.map((table) => {
-    const rows = new Map<string, unknown>(
-      before[table].map((row): [string, unknown] => [keyOf(table, toSqlRow(row)), row]),
-    );
-    for (const change of changes) {
-      if (change.table !== table) continue;
-      if (change.operation === 'put') rows.set(keyOf(table, toSqlRow(change.row)), change.row);
-      else rows.delete(keyOf(table, toSqlRow(change.key as never)));
-    }
-    return [table, [...rows.values()]] as const;
-  });
-  return Object.fromEntries(tables) as unknown as Configuration;
+export function tooLarge(bytes: number): SwitchError {
+  return new SwitchError(
+    'CONFIGURATION_REFUSED',
+    `the change has ${bytes} bytes; at most ${maximumEntryBytes} can be entered as one: enter it in parts`,
+  );
+}
+
+function notTheLeader(): SwitchError {
+  return new SwitchError('OWNER_UNREACHABLE', 'this node does not lead the configuration');
 }

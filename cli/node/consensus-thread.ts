@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 
-import { assert, describeError } from '../../base/errors.ts';
+import { assert, describeError, type StoreFailure } from '../../base/errors.ts';
 import type { GroupId, NodeId } from '../../base/identifiers.ts';
 import { realClock, realRandom } from '../../base/real.ts';
 import { voters, type Endpoint, type Topology } from '../../base/topology.ts';
@@ -42,6 +42,7 @@ export type ToConsensusThread =
       readonly bodies: readonly string[];
     }
   | { readonly kind: 'paused'; readonly group: GroupId }
+  | { readonly kind: 'fail'; readonly group: GroupId; readonly reason: string; readonly cause: StoreFailure }
   | {
       readonly kind: 'configure';
       readonly orders: readonly (readonly [GroupId, readonly NodeId[]])[];
@@ -287,6 +288,9 @@ port.on('message', (message: ToConsensusThread) => {
       break;
     case 'paused':
       driver.paused(message.group);
+      break;
+    case 'fail':
+      driver.fail(message.group, message.reason, message.cause);
       break;
     case 'configure':
       driver.configure(new Map(message.orders), new Map(message.ranks));

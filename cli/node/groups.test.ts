@@ -42,6 +42,7 @@ function deciding(
   readonly clock: ManualClock;
   readonly proposals: Proposal[];
   readonly paused: GroupId[];
+  readonly failed: readonly string[];
   readonly append: (body: EntryBody) => number | undefined;
 } {
   const path = join(temporaryFolder(context), 'group-a.db');
@@ -49,6 +50,7 @@ function deciding(
   const clock = new ManualClock();
   const proposals: Proposal[] = [];
   const paused: GroupId[] = [];
+  const failed: string[] = [];
   const groups = new Groups({
     topology,
     clock,
@@ -59,6 +61,7 @@ function deciding(
       configure: () => undefined,
       propose: (to, epoch, first, bodies) => proposals.push({ group: to, epoch, first, count: bodies.length }),
       paused: (which) => paused.push(which),
+      fail: (which, _reason, cause) => failed.push(`${which} ${cause}`),
     },
     onMark: () => undefined,
     onLeader: () => undefined,
@@ -67,7 +70,7 @@ function deciding(
     groups.close();
   });
   groups.onEvent({ kind: 'opened', group, path, applied: applied.length });
-  return { groups, clock, proposals, paused, append: (body) => groups.ownerOf(group)?.append(body) };
+  return { groups, clock, proposals, paused, failed, append: (body) => groups.ownerOf(group)?.append(body) };
 }
 
 function lead(epoch: number, applied: number, tail: readonly LogEntry[]): DriverEvent {

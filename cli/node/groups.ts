@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
-import { assert, describeError } from '../../base/errors.ts';
+import { assert, describeError, storeFailureOf, whenReadable, type StoreFailure } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
@@ -25,6 +25,8 @@ export interface ConsensusPort {
   propose(group: GroupId, epoch: number, first: number, bodies: readonly string[]): void;
   /** Nothing more will be proposed for the group until a `pause` event says `on: false`, or it is led anew. */
   paused(group: GroupId): void;
+  /** This side cannot read the group's file. */
+  fail(group: GroupId, reason: string, cause: StoreFailure): void;
 }
 
 export interface GroupsOptions {
@@ -196,6 +198,9 @@ export class Groups {
             localTailMs: topology.limits.localTailMs,
             stalledMs: topology.timings.requestDeadlineMs,
             ...(meter === undefined ? {} : { meter }),
+            onUnreadable: (error) => {
+              this.#onUnreadable(this.#mustHost(group), error);
+            },
           });
     owner?.onApplied(applied);
     const before = this.#hosted.get(group);
@@ -229,15 +234,18 @@ export class Groups {
     const next = event.applied + event.tail.length + 1;
     const { leaseUntilMs } = event.progress;
     hosted.led = { epoch: event.epoch, term: event.term, next, leaseUntilMs, waiting: [], waitingFrom: next };
-    const isCurrent = reader.database.transaction(() => {
+    const begin = reader.database.transaction(() => {
       const applied = reader.applied();
       const here = event.tail.find(({ index }) => index === applied);
       if (applied !== event.applied && reader.position(applied)?.hash !== here?.hash) return false;
       const tail: readonly LogEntry[] = event.tail.filter(({ index }) => index > applied);
       owner.lead(event.term, applied, tail);
       return true;
-    })();
-    if (!isCurrent) {
+    });
+    const isCurrent = whenReadable(begin, (error) => {
+      this.#onUnreadable(hosted, error);
+    });
+    if (isCurrent !== true) {
       this.#resign(hosted);
       return;
     }
@@ -247,6 +255,12 @@ export class Groups {
   #leave(hosted: HostedGroup): void {
     this.#resign(hosted);
     hosted.reader.close();
+  }
+
+  #onUnreadable(hosted: HostedGroup, error: unknown): void {
+    hosted.isCurrent = false;
+    this.#resign(hosted);
+    this.#options.port.fail(hosted.group, describeError(error), storeFailureOf(error));
   }
 
   #resign(hosted: HostedGroup): void {

@@ -171,6 +171,9 @@ export class RequestMeters implements SessionMeter, EdgeMeter, OwnerMeter {
     } else if (claim.kind === 'stand-in') {
       const details = { group, attempt: claim.decision.attempt, outcome };
       this.#remarks.say('info', 'stand-in-entered', details, 'entered: an approval in stand-in');
+    } else if (claim.kind === 'restriction') {
+      const details = { group, restriction: claim.id, by: claim.by, outcome };
+      this.#remarks.say('info', 'restriction-entered', details, 'entered: a restriction that worked at a node already');
     } else {
       const details = { group, term: claim.term, index: claim.index, outcome };
       this.#remarks.say('info', 'salvaged', details, 'settled: an entry that a log had lost');

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { CardKeys } from '../../base/card-keys.ts';
 import { delay, type Clock, type Timer } from '../../base/clock.ts';
-import { describeError, SwitchError } from '../../base/errors.ts';
+import { describeError, SwitchError, whenReadable } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import { Remarks } from '../../base/remarks.ts';
@@ -26,6 +26,7 @@ import { Forwarder } from '../../switch/forward.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
+import { purgeCards } from './cards-desk.ts';
 import { Consensus } from './consensus.ts';
 import { brokerLine } from './broker-line.ts';
 import type { ConsensusEvent, ConsensusStatus } from './consensus-thread.ts';
@@ -67,7 +68,6 @@ const closeGraceMs = 3000;
 const standInAfterTimeouts = 2;
 /** How long a stopping node waits for others to take over what it leads. */
 const handOverMs = 1500;
-const expiriesPerEntry = 500;
 /** Each second, for each group: more than a group can approve. */
 const expiriesPerTick = 10_000;
 
@@ -226,6 +226,9 @@ export class QuadrantNode {
         paused: (group) => {
           consensus.post({ kind: 'paused', group });
         },
+        fail: (group, reason, cause) => {
+          consensus.post({ kind: 'fail', group, reason, cause });
+        },
       },
       onMark: (group, path, compare, index) => {
         this.#onMark(group, path, compare, index);
@@ -271,6 +274,7 @@ export class QuadrantNode {
       inFlight: this.#edge?.inFlight ?? 0,
       reversalsDue: this.#edge?.reversalsDue ?? 0,
       standIn: this.#standIns(),
+      restrictionsUndelivered: this.#edge?.undeliveredRestrictions.length ?? 0,
       salvage: (group) => this.#files?.salvage.counts(group) ?? { pending: 0, adopted: 0, voided: 0 },
       counters: {
         ...this.#counters,
@@ -306,7 +310,8 @@ export class QuadrantNode {
 
   #standIns(): ProcessStatus['standIn'] {
     const entered = [...this.#groups.hosted.values()].reduce(
-      (sum, { ledger, reader }) => sum + (ledger === undefined ? 0 : countStandIns(reader.database, this.id)),
+      (sum, { ledger, reader }) =>
+        sum + (ledger === undefined ? 0 : (whenReadable(() => countStandIns(reader.database, this.id)) ?? 0)),
       0,
     );
     return { pending: this.#edge?.standIns.length ?? 0, entered };
@@ -352,7 +357,7 @@ export class QuadrantNode {
       this.#lookAtEdgeFile();
       this.#remarks.endOfSecond();
       this.#server?.tick();
-      this.#expireHolds();
+      this.#enterEnds();
       this.#checkpoint();
     });
     await this.#server?.listen();
@@ -447,13 +452,13 @@ export class QuadrantNode {
       forwarder,
       store: edgeFile,
       salvage,
+      cardKeys,
+      ledgerOf: (group) => {
+        const hosted = groups.hosted.get(group);
+        return hosted?.isCurrent === true ? hosted.ledger : undefined;
+      },
       standIn: {
-        cardKeys,
         random,
-        ledgerOf: (group) => {
-          const hosted = groups.hosted.get(group);
-          return hosted?.isCurrent === true ? hosted.ledger : undefined;
-        },
         afterMs: standInAfterTimeouts * topology.timings.electionTimeoutMs,
         maximumCount: topology.limits.standInCount,
         maximumMinor: BigInt(topology.limits.standInMinor),
@@ -471,6 +476,7 @@ export class QuadrantNode {
       consensus: this.#consensus,
       cardKeys,
       pendingStandIns: () => edge.standIns,
+      restrict: (card, kept, entered) => edge.restrict(card, kept, entered),
       callPeer: (to, request, timeoutMs) => calls.call(to, request, timeoutMs),
     });
     const calls = new PeerCalls({
@@ -593,15 +599,14 @@ export class QuadrantNode {
     });
   }
 
-  /** As owner: enters the end of holds whose time is over (R9: an entry, never a node's own clock at apply). */
-  #expireHolds(): void {
-    const at = this.#options.clock.wallMs();
+  /** As owner: enters what time brings, holds that end and deleted cards (R9: an entry, never a node's clock at apply). */
+  #enterEnds(): void {
     for (const { owner } of this.#groups.hosted.values()) {
       if (owner?.ready !== true) continue;
-      const due = owner.ledger.holdsDue(at, expiriesPerTick).map((row) => row.index);
-      for (let from = 0; from < due.length; from += expiriesPerEntry) {
-        owner.append({ kind: 'expiry', at, holds: due.slice(from, from + expiriesPerEntry) });
-      }
+      owner.expireHolds(expiriesPerTick);
+      owner.reading(() => {
+        purgeCards(owner, this.#options.clock.wallMs(), this.id);
+      });
     }
   }
 

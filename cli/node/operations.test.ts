@@ -10,7 +10,7 @@ import { seededRandom } from '../../base/random.ts';
 import { parseTopology } from '../../base/topology.ts';
 import type { GroupOwner } from '../../switch/owner.ts';
 import { emptyLedger } from '../../switch/testing.ts';
-import { importCards, setCard } from './cards-desk.ts';
+import { enterRequests, importCards } from './cards-desk.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups } from './groups.ts';
 import { Operations } from './operations.ts';
@@ -37,6 +37,7 @@ function operations(): Operations {
     groups,
     cardKeys: new CardKeys(1, Buffer.alloc(32, 1), Buffer.alloc(32, 2)),
     pendingStandIns: () => [],
+    restrict: () => undefined,
     callPeer: () => Promise.reject(new Error('nobody is called')),
   });
 }
@@ -48,22 +49,28 @@ async function codeOf(caller: 'operator' | 'peer', method: string, parameters: u
 
 test('a call that does not exist, is not for its caller, or has wrong parameters is CALL_INVALID', async () => {
   assert.equal(await codeOf('operator', 'nonsense', {}), 'CALL_INVALID');
-  assert.equal(await codeOf('operator', 'cards.enter', { by: 'me', group: 'a', cards: [] }), 'CALL_INVALID');
-  assert.equal(await codeOf('peer', 'cards.set', { by: 'me' }), 'CALL_INVALID');
-  assert.equal(await codeOf('operator', 'cards.set', { by: 'me', pan: '1234' }), 'CALL_INVALID');
+  assert.equal(
+    await codeOf('operator', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', cards: [] }),
+    'CALL_INVALID',
+  );
+  assert.equal(await codeOf('peer', 'cards.change', { by: 'me' }), 'CALL_INVALID');
+  assert.equal(await codeOf('operator', 'cards.get', { pan: '1234' }), 'CALL_INVALID');
 });
 
 test('an error for a wrong card number does not repeat it', async () => {
   const reply = await operations().serve('operator', {
-    method: 'cards.set',
-    parameters: { by: 'me', pan: '99000100000000190000' },
+    method: 'cards.get',
+    parameters: { pan: '99000100000000190000' },
   });
   assert.ok(!JSON.stringify(reply).includes('99000100000000190000'));
 });
 
 test('what needs an owner or a configuration that is not there is OWNER_UNREACHABLE', async () => {
   assert.equal(await codeOf('operator', 'ledger.cards', { pans: ['9900010000000019'] }), 'OWNER_UNREACHABLE');
-  assert.equal(await codeOf('peer', 'cards.enter', { by: 'me', group: 'a', cards: [] }), 'OWNER_UNREACHABLE');
+  assert.equal(
+    await codeOf('peer', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', cards: [] }),
+    'OWNER_UNREACHABLE',
+  );
 });
 
 const failsWith = (code: string) => (error: unknown) => error instanceof SwitchError && error.code === code;
@@ -71,9 +78,15 @@ const failsWith = (code: string) => (error: unknown) => error instanceof SwitchE
 /** An owner that has no cards and takes no entries. */
 const closedOwner = { ledger: emptyLedger, append: () => undefined } as unknown as GroupOwner;
 
+const entered = { by: 'me', origin: 'n1' };
+const tools = { clock: new ManualClock(), random: seededRandom(2) };
+
 test('setting a card that is not on file is CARD_UNKNOWN', async () => {
-  const setting = { panHash: 'x', status: 'lost', limit: undefined } as const;
-  await assert.rejects(setCard(closedOwner, setting, 'me', new ManualClock()), failsWith('CARD_UNKNOWN'));
+  const requests = [{ kind: 'set', panHash: 'x', replaces: 1, status: 'lost' }] as const;
+  await assert.rejects(
+    enterRequests(closedOwner, { requests, check: false }, entered, tools),
+    failsWith('CARD_UNKNOWN'),
+  );
 });
 
 test('cards for an owner that takes no entries are not entered: OWNER_UNREACHABLE', async () => {
@@ -86,5 +99,5 @@ test('cards for an owner that takes no entries are not entered: OWNER_UNREACHABL
     currency: '840',
     limit: '1',
   } as const;
-  await assert.rejects(importCards(closedOwner, [card], 'me', new ManualClock()), failsWith('OWNER_UNREACHABLE'));
+  await assert.rejects(importCards(closedOwner, [card], entered, tools), failsWith('OWNER_UNREACHABLE'));
 });

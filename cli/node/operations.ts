@@ -3,19 +3,12 @@ import { z } from 'zod';
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
 import { delay, waitFor } from '../../base/clock.ts';
-import { describeError, SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
-import { configGroup, groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import { SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
+import { groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
-import { maximumAmount } from '../../base/money.ts';
-import { Pan } from '../../base/pan.ts';
+import type { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import { voters, type Topology } from '../../base/topology.ts';
-import { cardStatuses } from '../../config-db/cards.ts';
-import { currentRuleSetRow } from '../../config-db/configuration.ts';
-import { readConfiguration, readDerivedRows } from '../../config-db/configuration-fold.ts';
-import { explain, type Explanation } from '../../config-db/explain.ts';
-import { compileRuleSetRow, derive } from '../../config-db/rewrite.ts';
-import { configurationTables, decodeConfigurationChange, toSqlRow, type SqlValue } from '../../config-db/rows.ts';
 import type { StandIn } from '../../store/edge-store.ts';
 import { encodeBody } from '../../store/entry.ts';
 import {
@@ -25,14 +18,14 @@ import {
   voidedByKey,
   type StandInApproval,
 } from '../../store/ledger-reports.ts';
-import type { CardInput, CardInputResult } from '../../switch/card-changes.ts';
-import { importCards, sealCard, setCard } from './cards-desk.ts';
-import { ConfigurationDesk } from './configuration-desk.ts';
+import { by, pan, parse } from './call-parameters.ts';
+import { CardCalls, cardPeerMethods, type CardCallsOptions } from './card-calls.ts';
+import { ConfigurationCalls, configurationPeerMethods } from './configuration-calls.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
-export interface OperationsOptions {
+export interface OperationsOptions extends CardCallsOptions {
   readonly self: NodeId;
   readonly topology: Topology;
   readonly clock: Clock;
@@ -46,50 +39,7 @@ export interface OperationsOptions {
   readonly callPeer: (to: NodeId, request: CallRequest, timeoutMs: number) => Promise<CallReply>;
 }
 
-/** Cards in one call of an import: what the CLI sends at a time. */
-export const maximumCardsPerCall = 500;
-
-const by = z.string().min(1).max(100);
-const cardStatus = z.enum(cardStatuses as [(typeof cardStatuses)[number]]);
-const limit = z.string().regex(/^[0-9]{1,12}$/);
-const pan = z.string().transform((text, context) => {
-  const parsed = Pan.parse(text);
-  if (parsed !== undefined) return parsed;
-  context.addIssue('expected a card number of 13 to 19 digits');
-  return z.NEVER;
-});
-const card = z.strictObject({
-  pan,
-  expiry: z.string().regex(/^[0-9]{4}$/),
-  status: cardStatus,
-  currency: z.string(),
-  limit,
-});
-const cardInput = z.strictObject({
-  panHash: z.string().regex(/^[0-9a-f]{64}$/),
-  panKeyVersion: z.int(),
-  panCipher: z.string().max(200),
-  expiry: z.string(),
-  status: cardStatus,
-  currency: z.string(),
-  limit,
-});
-
 const schemas = {
-  'configuration.list': z.strictObject({ from: z.int().min(0) }),
-  'configuration.explain': z.strictObject({ pan }),
-  'configuration.enter': z.strictObject({ by, changes: z.array(z.string().max(200_000)).max(10_000) }),
-  'configuration.lead': z.strictObject({ by, origin: z.string(), changes: z.array(z.string()) }),
-  'cards.import': z.strictObject({ by, cards: z.array(card).max(maximumCardsPerCall) }),
-  'cards.enter': z.strictObject({ by, group: z.string(), cards: z.array(cardInput).max(maximumCardsPerCall) }),
-  'cards.set': z.strictObject({ by, pan, status: cardStatus.optional(), limit: limit.optional() }),
-  'cards.change': z.strictObject({
-    by,
-    group: z.string(),
-    panHash: z.string(),
-    status: cardStatus.optional(),
-    limit: limit.optional(),
-  }),
   'compare.mark': z.strictObject({ group: z.string(), compare: z.string().max(100) }),
   'node.drain': z.strictObject({ on: z.boolean() }),
   'node.failback': z.strictObject({ groups: z.array(z.string()).max(1000) }),
@@ -102,23 +52,7 @@ const schemas = {
 } as const;
 
 /** Calls that only nodes make to each other; the rest are operators'. */
-const peerMethods: ReadonlySet<string> = new Set(['configuration.lead', 'cards.enter', 'cards.change', 'compare.mark']);
-
-/** One row of configuration as this node holds it, derived columns included. */
-export interface ListedRow {
-  readonly table: string;
-  readonly row: Readonly<Record<string, string | number | null>>;
-  readonly derived: Readonly<Record<string, string | number | null>> | undefined;
-}
-
-/** A page of `configuration.list`; `next` is where the following one begins. */
-export interface ListedPage {
-  readonly rows: readonly ListedRow[];
-  readonly next: number | undefined;
-}
-
-/** Rows of a page: with the longest rule set among them they fit one answer. */
-const rowsPerPage = 500;
+const peerMethods: ReadonlySet<string> = new Set([...configurationPeerMethods, ...cardPeerMethods, 'compare.mark']);
 
 export interface LedgerCard {
   readonly found: boolean;
@@ -157,11 +91,21 @@ const retryMs = 100;
  */
 export class Operations {
   readonly #options: OperationsOptions;
-  readonly #desk: ConfigurationDesk;
+  readonly #configurations: ConfigurationCalls;
+  readonly #cards: CardCalls;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
-    this.#desk = new ConfigurationDesk(options);
+    this.#configurations = new ConfigurationCalls(options, {
+      atOwner: (group, method, asked) => this.#atOwner(group, method, asked),
+      hosted: (group) => this.#hosted(group),
+    });
+    this.#cards = new CardCalls(options, {
+      atOwner: (group, method, asked) => this.#atOwner(group, method, asked),
+      owner: (group) => this.#owner(group),
+      hosted: (group) => this.#hosted(group),
+      configuration: () => this.#configuration(),
+    });
   }
 
   async serve(caller: 'operator' | 'peer', request: CallRequest): Promise<CallReply> {
@@ -176,157 +120,35 @@ export class Operations {
   }
 
   async #dispatch(request: CallRequest): Promise<unknown> {
+    if (request.method.startsWith('cards.')) return this.#cards.serve(request);
+    if (request.method.startsWith('configuration.')) return this.#configurations.serve(request);
     switch (request.method) {
-      case 'configuration.list':
-        return this.#list(parse('configuration.list', request).from);
-      case 'configuration.explain':
-        return this.#explain(parse('configuration.explain', request).pan);
-      case 'configuration.enter': {
-        const parameters = parse('configuration.enter', request);
-        const origin = this.#options.self;
-        return this.#atOwner(configGroup, 'configuration.lead', { ...parameters, origin });
-      }
-      case 'configuration.lead': {
-        const { changes, by: who, origin } = parse('configuration.lead', request);
-        return this.#desk.enter(changes.map(decodeConfigurationChange), who, origin);
-      }
-      case 'cards.import':
-        return this.#import(parse('cards.import', request));
-      case 'cards.enter': {
-        const { group, cards, by: who } = parse('cards.enter', request);
-        const results = await importCards(this.#owner(group), cards, who, this.#options.clock);
-        const changed = results.filter((result) => result === 'added' || result === 'changed').length;
-        if (changed > 0) this.#logCards(group, who, changed);
-        return results;
-      }
-      case 'cards.set': {
-        const { pan: number, ...setting } = parse('cards.set', request);
-        const group = this.#configuration().rangeOf(number).group_id;
-        const panHash = this.#options.cardKeys.hash(number);
-        return this.#atOwner(group, 'cards.change', { ...setting, group, panHash });
-      }
-      case 'cards.change': {
-        const { group, by: who, panHash, status, limit: to } = parse('cards.change', request);
-        const changed = await setCard(this.#owner(group), { panHash, status, limit: to }, who, this.#options.clock);
-        if (changed) this.#logCards(group, who, 1);
-        return changed;
-      }
       case 'compare.mark': {
-        const parameters = parse('compare.mark', request);
+        const parameters = parse(schemas['compare.mark'], request);
         return this.#mark(parameters.group, parameters.compare);
       }
       case 'node.drain': {
-        const { on } = parse('node.drain', request);
+        const { on } = parse(schemas['node.drain'], request);
         return { draining: on, leads: await this.#options.consensus.drain(on) };
       }
       case 'node.failback':
-        return this.#options.consensus.failback(parse('node.failback', request).groups.map(groupId));
+        return this.#options.consensus.failback(parse(schemas['node.failback'], request).groups.map(groupId));
       case 'node.rebuild':
-        return this.#rebuild(parse('node.rebuild', request));
+        return this.#rebuild(parse(schemas['node.rebuild'], request));
       case 'node.recover':
-        return this.#recover(parse('node.recover', request));
+        return this.#recover(parse(schemas['node.recover'], request));
       case 'standin.report':
-        parse('standin.report', request);
+        parse(schemas['standin.report'], request);
         return { approvals: this.#standIns() };
       case 'ledger.cards':
-        return parse('ledger.cards', request).pans.map((each) => this.#ledgerCard(each));
+        return parse(schemas['ledger.cards'], request).pans.map((each) => this.#ledgerCard(each));
       case 'ledger.voided':
-        return this.#ledgerVoided(parse('ledger.voided', request).keys);
+        return this.#ledgerVoided(parse(schemas['ledger.voided'], request).keys);
       case 'ledger.transactions':
-        return parse('ledger.transactions', request).keys.flatMap((key) => this.#ledgerTransactions(key));
+        return parse(schemas['ledger.transactions'], request).keys.flatMap((key) => this.#ledgerTransactions(key));
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
-  }
-
-  /** Whoever changed them, never which: a card's own history is in the group's log. */
-  #logCards(group: string, who: string, cards: number): void {
-    this.#options.log.info({ event: 'cards-entered', group, by: who, cards }, 'cards were added or changed');
-  }
-
-  #list(from: number): ListedPage {
-    const { database } = this.#hosted(configGroup).reader;
-    const configuration = readConfiguration(database);
-    const derived = new Map(readDerivedRows(database).map((row) => [`${row.table} ${row.key}`, row.columns]));
-    const all = configurationTables.flatMap((table) =>
-      configuration[table].map((row) => {
-        const values = Object.fromEntries(
-          Object.entries(toSqlRow(row)).map(([column, value]) => [column, plain(value)]),
-        );
-        const key = table === 'pan_range' ? values['prefix'] : values['group_id'];
-        return { table, row: values, derived: derived.get(`${table} ${key ?? ''}`) };
-      }),
-    );
-    const next = from + rowsPerPage;
-    return { rows: all.slice(from, next), next: next < all.length ? next : undefined };
-  }
-
-  #explain(number: Pan): Explanation {
-    const { self, topology, groups } = this.#options;
-    const { database } = this.#hosted(configGroup).reader;
-    const configuration = readConfiguration(database);
-    const range = this.#configuration().rangeOf(number);
-    const map = configuration.failover_map.find((row) => row.group_id === range.group_id);
-    const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
-    if (map === undefined || ruleSetRow === undefined) {
-      throw new SwitchError('CONFIGURATION_REFUSED', `group ${range.group_id} is not in the failover map`);
-    }
-    const stored = readDerivedRows(database).find((row) => row.table === 'pan_range' && row.key === range.prefix);
-    const ruleSet = compileRuleSetRow(ruleSetRow);
-    const origin = (stored?.origin ?? self) as NodeId;
-    const joined = { ...range, failover_order: map.failover_order };
-    const nodes = topology.nodes.map(({ id, site }) => {
-      const derived = derive(ruleSet, 'pan_range', joined, { origin, target: id, topology });
-      // Its own row is shown as it is at work, not as it should be.
-      const columns = id === self && stored !== undefined ? stored.columns : derived.columns;
-      return { node: id, site, derived: { ...derived, columns } };
-    });
-    const hosted = groups.hosted.get(range.group_id);
-    const { leader: owner, term } = hosted ?? {};
-    return explain({ node: self, card: number.masked(), range, map, nodes, owner, term });
-  }
-
-  async #import({
-    by: who,
-    cards,
-  }: z.infer<(typeof schemas)['cards.import']>): Promise<
-    readonly { readonly result: CardInputResult | 'failed'; readonly reason?: string }[]
-  > {
-    const { cardKeys, random } = this.#options;
-    const configuration = this.#configuration();
-    const byGroup = new Map<GroupId, { readonly position: number; readonly input: CardInput }[]>();
-    const results = new Map<number, { result: CardInputResult | 'failed'; reason?: string }>();
-    cards.forEach((each, position) => {
-      const range = configuration.rangeOf(each.pan);
-      if (range.prefix === '') {
-        results.set(position, { result: 'failed', reason: 'no range has a prefix of this card number' });
-        return;
-      }
-      if (BigInt(each.limit) > maximumAmount) {
-        results.set(position, { result: 'failed', reason: 'the limit is too large' });
-        return;
-      }
-      const input = sealCard({ ...each, limitMinor: BigInt(each.limit) }, cardKeys, random);
-      const ofGroup = byGroup.get(range.group_id) ?? [];
-      ofGroup.push({ position, input });
-      byGroup.set(range.group_id, ofGroup);
-    });
-    await Promise.all(
-      [...byGroup].map(async ([group, inputs]) => {
-        const parameters = { by: who, group, cards: inputs.map(({ input }) => input) };
-        try {
-          const entered = (await this.#atOwner(group, 'cards.enter', parameters)) as readonly CardInputResult[];
-          inputs.forEach(({ position }, at) => {
-            results.set(position, { result: entered[at] ?? 'failed' });
-          });
-        } catch (error) {
-          // The other owners' cards of the batch are entered all the same; these lines say why they are not.
-          const reason = `not entered: ${describeError(error)}`;
-          for (const { position } of inputs) results.set(position, { result: 'failed', reason });
-        }
-      }),
-    );
-    return cards.map((_card, position) => results.get(position) ?? { result: 'failed', reason: 'no result' });
   }
 
   /** Has the group's leader carry out a call that may be repeated; tries for a while when it is not there. */
@@ -460,18 +282,4 @@ export class Operations {
     }
     return configuration;
   }
-}
-
-function parse<Method extends keyof typeof schemas>(
-  method: Method,
-  request: CallRequest,
-): z.infer<(typeof schemas)[Method]> {
-  const result = schemas[method].safeParse(request.parameters);
-  if (result.success) return result.data as z.infer<(typeof schemas)[Method]>;
-  const [issue] = result.error.issues;
-  throw new SwitchError('CALL_INVALID', `${method}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
-}
-
-function plain(value: SqlValue): string | number | null {
-  return typeof value === 'bigint' ? value.toString() : value;
 }

@@ -21,6 +21,7 @@ export interface StatusParts {
   readonly inFlight: number;
   readonly reversalsDue: number;
   readonly standIn: ProcessStatus['standIn'];
+  readonly restrictionsUndelivered: number;
   readonly salvage: (group: GroupId) => GroupStatus['salvage'];
   readonly counters: Readonly<Record<string, number>>;
   readonly disk: DiskStatus | undefined;
@@ -65,6 +66,7 @@ export function processStatus(parts: StatusParts): ProcessStatus {
     stalledMs: consensus.stalledMs,
     reversalsDue: parts.reversalsDue,
     standIn: parts.standIn,
+    restrictionsUndelivered: parts.restrictionsUndelivered,
     disk: parts.disk,
     ...(consensus.mismatches.length > 0 ? { mismatch: consensus.mismatches } : {}),
   };

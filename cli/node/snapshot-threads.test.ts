@@ -201,7 +201,7 @@ describe("a snapshot from one node's maintenance thread to another's writer thre
     );
     const entries = chained(configGroup, [
       noOp,
-      { kind: 'configuration', at: 1, by: 'operator', origin: 'n2', changes },
+      { kind: 'configuration', id: 'i', checkedAt: 0, at: 1, by: 'operator', origin: 'n2', changes },
     ]);
     const derivedAt = (path: string): unknown => {
       const reader = new GroupReader(path, configGroup);

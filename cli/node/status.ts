@@ -25,6 +25,8 @@ export interface ProcessStatus {
   readonly reversalsDue: number;
   /** Approvals of this edge in stand-in: not yet in a log, and entered. */
   readonly standIn: { readonly pending: number; readonly entered: number };
+  /** Restrictions of cards that work at this node and that no owner has entered yet. */
+  readonly restrictionsUndelivered: number;
   /** Absent when it cannot be told. */
   readonly disk?: DiskStatus | undefined;
   /** Peers that were refused because their nodes.yaml is another, and in what. */
@@ -82,7 +84,7 @@ type Without<Status, Keys extends keyof Status> = Omit<Status, Keys> & Partial<P
 /** The answer of any version: in a rolling upgrade some processes do not say yet what later ones do. */
 export type AnsweredStatus = Without<
   Omit<ProcessStatus, 'groups'>,
-  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn'
+  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn' | 'restrictionsUndelivered'
 > & {
   readonly groups: readonly Without<GroupStatus, 'lastTerm' | 'order' | 'voters' | 'learners' | 'votes' | 'salvage'>[];
 };
@@ -95,6 +97,7 @@ export function completeStatus(answered: AnsweredStatus): ProcessStatus {
     stalledMs: 0,
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
+    restrictionsUndelivered: 0,
     ...answered,
     groups: answered.groups.map((group) => ({
       lastTerm: group.term,

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { StoreFailure } from '../../base/errors.ts';
 import { configGroup, groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { ManualClock } from '../../base/manual-clock.ts';
 import { seededRandom } from '../../base/random.ts';
@@ -74,6 +75,7 @@ export class Process {
   readonly trimmed: [GroupId, number][] = [];
   /** What every write, and opening a file again, fails with; undefined: the disk works. */
   diskFailure: string | undefined;
+  failureCause: StoreFailure = 'disk';
   /** Writes take as long as it lasts. */
   diskStands = false;
   readonly openings: string[] = [];
@@ -187,7 +189,7 @@ export class Process {
       return;
     }
     if (this.diskFailure !== undefined) {
-      this.driver.onWriter({ kind: 'failed', group: of, reason: this.diskFailure });
+      this.driver.onWriter({ kind: 'failed', group: of, reason: this.diskFailure, cause: this.failureCause });
       return;
     }
     const disk = this.folder.diskOf(of);

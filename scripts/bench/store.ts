@@ -89,7 +89,8 @@ function cardsEntry(): EntryBody {
     kind: 'cards',
     at: 0,
     by: 'bench',
-    changed: [],
+    origin: 'n1',
+    changes: [],
     added: Array.from({ length: cardCount }, (_, at) => ({
       panHash: at.toString(16).padStart(64, '0'),
       panKeyVersion: 1,

@@ -48,7 +48,8 @@ const cards: EntryBody = {
       limit: '250',
     },
   ],
-  changed: [],
+  origin: 'n1',
+  changes: [],
 };
 
 const decision = (key: string, changes: Partial<DecisionEntry> = {}): DecisionEntry => ({

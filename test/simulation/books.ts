@@ -88,6 +88,8 @@ export class Books {
         body.added.forEach(({ limit }, position) => {
           this.#limits.set(`${this.#group}.${term}.${index}.${position}` as CardId, BigInt(limit));
         });
+        for (const change of body.changes)
+          if (change.kind === 'set') this.#limits.set(change.card, BigInt(change.limit));
         return;
       case 'no-op':
       case 'mark':

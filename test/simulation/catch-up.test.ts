@@ -34,7 +34,7 @@ function append(process: SwitchProcess, count: number): void {
   process.inThread('main', ({ groups }) => {
     const by = 'x'.repeat(600);
     for (let each = 0; each < count; each++) {
-      groups.ownerOf(group)?.append({ kind: 'cards', at: 0, by, added: [], changed: [] });
+      groups.ownerOf(group)?.append({ kind: 'cards', at: 0, by, added: [], origin: 'n1', changes: [] });
     }
   });
 }

@@ -13,6 +13,7 @@ import { encodeConfigurationChange } from '../../config-db/rows.ts';
 import { encodeBody, type CardsEntry, type ConfigurationRowChange } from '../../store/entry.ts';
 import { Acquirers, cardNumbers, links, type SimulatedCard } from './acquirers.ts';
 import { SimulatedBus } from './bus.ts';
+import { CardChanges, changedCards } from './card-changes.ts';
 import { booksOf, checkBalances, ReferenceFold } from './copies.ts';
 import { DiskFaults } from './disk-faults.ts';
 import { Machine } from './machine.ts';
@@ -55,6 +56,7 @@ export class Cluster {
   readonly observer: Observer;
   readonly acquirers: Acquirers;
   readonly disks: DiskFaults;
+  readonly changes: CardChanges;
   readonly orders: ReadonlyMap<GroupId, readonly NodeId[]>;
   /** Processes that nobody starts again until they are let. */
   readonly staysDown = new Set<NodeId>();
@@ -117,14 +119,19 @@ export class Cluster {
           },
         }),
     );
-    this.#cards = groups.flatMap((group) => cardsOf(group));
+    const bought = groups.flatMap((group) => cardsOf(group));
+    const changed = groups.flatMap((group) =>
+      promises.flatMap((promise) => changedCards(prefixOf(group, promise), { group, promise })),
+    );
+    this.#cards = [...bought, ...changed];
     this.acquirers = new Acquirers(
       this.scheduler,
       random,
       this.processes.filter(({ isWitness }) => !isWitness),
-      this.#cards,
+      bought,
     );
     this.disks = new DiskFaults(this);
+    this.changes = new CardChanges(this, changed, { cardKeys: this.#cardKeys, seed: options.seed });
     this.#references = new Map(groups.map((group) => [group, new ReferenceFold(this.#folder, group)]));
     for (const process of this.processes) process.start();
     const sample = (): void => {
@@ -180,6 +187,7 @@ export class Cluster {
     this.scheduler.trace('cluster', 'heals');
     this.#healed = true;
     this.acquirers.stop();
+    this.changes.stop();
     this.staysDown.clear();
     for (const process of this.processes) {
       if (process.running === undefined)
@@ -234,7 +242,9 @@ export class Cluster {
         (change) => JSON.parse(encodeConfigurationChange(change)) as ConfigurationRowChange,
       );
       const at = threads.consensus.wallMs();
-      driver.enter(configGroup, [encodeBody({ kind: 'configuration', at, by: 'simulation', origin: 'n1', changes })]);
+      driver.enter(configGroup, [
+        encodeBody({ kind: 'configuration', id: 'first', checkedAt: 0, at, by: 'simulation', origin: 'n1', changes }),
+      ]);
     });
   }
 
@@ -258,7 +268,8 @@ export class Cluster {
           currency: '978',
           limit: limit.toString(),
         })),
-        changed: [],
+        origin: 'n1',
+        changes: [],
       };
       owner.append(entry);
     });
@@ -269,7 +280,8 @@ export class Cluster {
     return this.processes.every(({ running }) => {
       if (running?.edge === undefined) return running !== undefined;
       const { edge } = running.edge;
-      return edge.reversalsDue === 0 && edge.standIns.length === 0 && running.salvage?.counts().pending === 0;
+      const isEntered = edge.undeliveredRestrictions.length === 0 && edge.reversalsDue === 0;
+      return isEntered && edge.standIns.length === 0 && running.salvage?.counts().pending === 0;
     });
   }
 
@@ -304,6 +316,7 @@ export class Cluster {
 
   #checkAgreement(): void {
     this.checkFolds();
+    this.changes.check();
     for (const group of this.orders.keys()) {
       const books = booksOf(group, this.observer.committedLog(group));
       for (const process of this.processes) {

@@ -70,7 +70,7 @@ export const mutants: readonly Mutant[] = [
     edits: [preVoteOff, checkQuorumOff],
   },
   { name: 'nobody asks before it campaigns', foundBy: 1, edits: [preVoteOff] },
-  { name: 'leaders do not count who hears them', foundBy: 2, edits: [checkQuorumOff] },
+  { name: 'leaders do not count who hears them', foundBy: 4, edits: [checkQuorumOff] },
   {
     name: 'a lease counts from when answers are heard',
     foundBy: 4,
@@ -225,6 +225,40 @@ export const mutants: readonly Mutant[] = [
         file: 'switch/edge.ts',
         from: 'if (!exposed || !mayBeUndelivered(request)) return undefined;',
         to: 'if (exposed !== undefined) return undefined;',
+      },
+    ],
+  },
+  {
+    name: 'a restriction is acknowledged before it is on disk',
+    foundBy: 5,
+    faults: ['crash at a point'],
+    edits: [
+      {
+        file: 'switch/claim-desk.ts',
+        from: 'this.#waiting.set(restriction.id, entered);',
+        to: 'kept(undefined, restriction.id);',
+      },
+    ],
+  },
+  {
+    name: 'a lift lifts whatever stands',
+    foundBy: 1,
+    edits: [
+      {
+        file: 'store/cards.ts',
+        from: 'before === 0 && change.restrictions.includes(id)',
+        to: 'before === 0',
+      },
+    ],
+  },
+  {
+    name: 'a version that is past is replaced all the same',
+    foundBy: 3,
+    edits: [
+      {
+        file: 'switch/card-changes.ts',
+        from: 'if (request.replaces !== card.version) throw',
+        to: 'if (request.replaces > card.version) throw',
       },
     ],
   },

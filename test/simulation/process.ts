@@ -61,6 +61,8 @@ export const crashPoints = [
   'after a reversal due is synced',
   'before a stand-in is synced',
   'after a stand-in is synced',
+  'before a restriction is synced',
+  'after a restriction is synced',
   'before the answer',
   'after a chunk of a snapshot is written',
   ...installSteps.map((step) => `after a snapshot's step "${step}"` as const),
@@ -318,6 +320,11 @@ export class SwitchProcess implements AcquirerPort {
         paused: (group) => {
           toConsensus(() => {
             driver.paused(group);
+          });
+        },
+        fail: (group, reason, cause) => {
+          toConsensus(() => {
+            driver.fail(group, reason, cause);
           });
         },
       },
@@ -597,10 +604,10 @@ export class SwitchProcess implements AcquirerPort {
       forwarder,
       store: this.#edgeStore(store),
       salvage,
+      cardKeys,
+      ledgerOf: (group) => groups.hosted.get(group)?.ledger,
       standIn: {
-        cardKeys,
         random,
-        ledgerOf: (group) => groups.hosted.get(group)?.ledger,
         afterMs: 2 * topology.timings.electionTimeoutMs,
         maximumCount: topology.limits.standInCount,
         maximumMinor: BigInt(topology.limits.standInMinor),
@@ -615,12 +622,15 @@ export class SwitchProcess implements AcquirerPort {
       submit: (changes, done) => {
         const isDue = changes.some(({ kind }) => kind === 'due');
         const isStandIn = changes.some(({ kind }) => kind === 'stand-in');
+        const isRestriction = changes.some(({ kind }) => kind === 'restriction');
         if (isDue) this.#passes('before a reversal due is synced');
         if (isStandIn) this.#passes('before a stand-in is synced');
+        if (isRestriction) this.#passes('before a restriction is synced');
         for (const change of changes) this.#options.observer.count(`edge.db: ${change.kind}`);
         store.submit(changes, (failure) => {
           if (isDue) this.#passes('after a reversal due is synced');
           if (isStandIn) this.#passes('after a stand-in is synced');
+          if (isRestriction) this.#passes('after a restriction is synced');
           done(failure);
         });
       },

@@ -71,6 +71,7 @@ function run(cluster: Cluster, only: readonly FaultKind[] | undefined): void {
   const faults = new Faults(cluster, only);
   faults.spread(6 + random.below(14), trafficMs - 2_000);
   acquirers.start(purchaseEveryMs);
+  cluster.changes.start();
   for (let check = 0; check < foldChecks; check++) {
     scheduler.run(trafficMs / foldChecks);
     cluster.checkFolds();

@@ -24,6 +24,8 @@ export interface Situation {
 const wellForMs = 1_500;
 /** A member that starts in a later term explains a change of leader for so long. */
 const explainsMs = 3_000;
+/** What was sent before a way was cut, or by a process that has died since, is on its way for so long at most. */
+const longestWayMs = 1_500;
 
 interface Leadership {
   readonly term: number;
@@ -44,6 +46,7 @@ export class Stability {
   /** Leaderships that were to be handed over. */
   readonly #handOvers = new Set<string>();
   readonly #startsAhead = new Map<GroupId, number>();
+  #lateMs = Number.NEGATIVE_INFINITY;
 
   /** `cutOffLimitMs`: how long a leader may take to notice that it has no majority. */
   constructor(cutOffLimitMs: number) {
@@ -53,6 +56,8 @@ export class Stability {
   /** Call every few tens of milliseconds. */
   sample(situation: Situation): void {
     const { nowMs, leaders } = situation;
+    if (!situation.isCalm) this.#lateMs = nowMs;
+    const mayHearTheDead = nowMs - this.#lateMs < longestWayMs;
     const present = new Set<string>();
     for (const { id, group, term, voters } of leaders) {
       const key = `${id} ${group}`;
@@ -69,7 +74,7 @@ export class Stability {
       const isWell = situation.isCalm && situation.sound.has(id) && sound.length >= majority;
       leadership.wellSinceMs = isWell ? (leadership.wellSinceMs ?? nowMs) : undefined;
       const heard = voters.filter((voter) => voter === id || situation.hears(id, voter));
-      const isCutOff = heard.length < majority && situation.sound.has(id);
+      const isCutOff = heard.length < majority && situation.sound.has(id) && !mayHearTheDead;
       leadership.cutOffSinceMs = isCutOff ? (leadership.cutOffSinceMs ?? nowMs) : undefined;
       if (leadership.cutOffSinceMs !== undefined && nowMs - leadership.cutOffSinceMs > this.#cutOffLimitMs) {
         throw new Violation(`${id} still leads ${group}, and has had no majority for ${this.#cutOffLimitMs} ms`);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { cardStatuses, isCardStatus, moreRestrictive, responseCodeOfStatus } from './cards.ts';
+import { cardStatuses, isCardStatus, moreRestrictive, responseCodeOfStatus } from './card-status.ts';
 
 test('each status implies its response code', () => {
   const codes = Object.fromEntries(cardStatuses.map((status) => [status, responseCodeOfStatus(status)]));

@@ -1,0 +1,149 @@
+import { z } from 'zod';
+
+import type { Clock } from '../../base/clock.ts';
+import { SwitchError } from '../../base/errors.ts';
+import { configGroup, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import type { Logger } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
+import type { Topology } from '../../base/topology.ts';
+import type { VersionedChange } from '../../config-db/configuration-change.ts';
+import { decodeConfigurationChange, encodeConfigurationChange } from '../../config-db/rows.ts';
+import { by, pan, parse } from './call-parameters.ts';
+import {
+  ConfigurationDesk,
+  type ChangeReply,
+  type ChangeRequest,
+  type ConfigurationLog,
+  type EntryPosition,
+} from './configuration-desk.ts';
+import { ConfigurationReports } from './configuration-reports.ts';
+import type { Consensus } from './consensus.ts';
+import type { Groups, HostedGroup } from './groups.ts';
+import type { CallRequest } from './peer-calls.ts';
+
+const versionedChanges = z
+  .array(z.strictObject({ change: z.string().max(200_000), replaces: z.int().min(0) }))
+  .max(10_000);
+
+const schemas = {
+  'configuration.list': z.strictObject({ from: z.int().min(0) }),
+  'configuration.history': z.strictObject({
+    from: z.int().min(0),
+    table: z.string().max(100).optional(),
+    key: z.string().max(200).optional(),
+  }),
+  'configuration.preview': z.strictObject({ changes: versionedChanges }),
+  'configuration.explain': z.strictObject({ pan }),
+  'configuration.enter': z.strictObject({ by, changes: versionedChanges }),
+  'configuration.lead': z.strictObject({
+    id: z.string().min(1).max(100),
+    by,
+    origin: z.string(),
+    changes: versionedChanges,
+  }),
+} as const;
+
+/** Those that only nodes make to each other. */
+export const configurationPeerMethods = ['configuration.lead'] as const;
+
+export interface ConfigurationCallsOptions {
+  readonly self: NodeId;
+  readonly topology: Topology;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly groups: Groups;
+  readonly consensus: Pick<Consensus, 'enter' | 'status'>;
+}
+
+/** What these calls need of the node's other calls. */
+export interface ConfigurationTools {
+  readonly atOwner: (group: GroupId, method: string, parameters: unknown) => Promise<unknown>;
+  /** Throws OWNER_UNREACHABLE when the group is not open here. */
+  readonly hosted: (group: GroupId) => HostedGroup;
+}
+
+/** What a node does when it is called about its configuration. */
+export class ConfigurationCalls {
+  readonly #options: ConfigurationCallsOptions;
+  readonly #tools: ConfigurationTools;
+  readonly #desk: ConfigurationDesk;
+  readonly #reports: ConfigurationReports;
+
+  constructor(options: ConfigurationCallsOptions, tools: ConfigurationTools) {
+    this.#options = options;
+    this.#tools = tools;
+    const { self, topology, clock, consensus, groups, log } = options;
+    this.#desk = new ConfigurationDesk({
+      hosted: () => groups.hosted.get(configGroup),
+      log: configurationLog(consensus),
+      topology,
+      clock,
+      journal: log,
+    });
+    this.#reports = new ConfigurationReports({ self, topology, groups, hosted: tools.hosted });
+  }
+
+  async serve(request: CallRequest): Promise<unknown> {
+    switch (request.method) {
+      case 'configuration.list':
+        return this.#reports.list(parse(schemas['configuration.list'], request).from);
+      case 'configuration.history':
+        return this.#reports.history(parse(schemas['configuration.history'], request));
+      case 'configuration.explain':
+        return this.#reports.explain(parse(schemas['configuration.explain'], request).pan);
+      case 'configuration.preview':
+        return this.#reports.preview(decodeChanges(parse(schemas['configuration.preview'], request).changes));
+      case 'configuration.enter': {
+        const parameters = parse(schemas['configuration.enter'], request);
+        const { self: origin, random } = this.#options;
+        const id = `${origin}-${random.bytes(12).toString('hex')}`;
+        return this.#tools.atOwner(configGroup, 'configuration.lead', { ...parameters, id, origin });
+      }
+      case 'configuration.lead': {
+        const { changes, origin, ...rest } = parse(schemas['configuration.lead'], request);
+        return this.#enterChange({ ...rest, origin: nodeId(origin), changes: decodeChanges(changes) });
+      }
+      default:
+        throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
+    }
+  }
+
+  async #enterChange(request: ChangeRequest): Promise<number> {
+    const reply = await new Promise<ChangeReply>((resolve) => {
+      this.#desk.enter(request, resolve);
+    });
+    if (reply.kind === 'failed') throw reply.error;
+    return reply.index;
+  }
+}
+
+/** A change as it travels: its canonical JSON, and the version that it replaces. */
+export function encodeChanges(changes: readonly VersionedChange[]): { change: string; replaces: number }[] {
+  return changes.map(({ change, replaces }) => ({ change: encodeConfigurationChange(change), replaces }));
+}
+
+function decodeChanges(changes: readonly { readonly change: string; readonly replaces: number }[]): VersionedChange[] {
+  return changes.map(({ change, replaces }) => ({ change: decodeConfigurationChange(change), replaces }));
+}
+
+/** The log of `config` in the thread of consensus. */
+function configurationLog(consensus: Pick<Consensus, 'enter' | 'status'>): ConfigurationLog {
+  return {
+    end: (done) => {
+      const read = async (): Promise<EntryPosition | undefined> => {
+        const replica = (await consensus.status()).groups.find(({ group }) => group === configGroup);
+        return replica?.role === 'leader' ? { index: replica.last, term: replica.lastTerm } : undefined;
+      };
+      void orNothing(read()).then(done);
+    },
+    enter: (body, done) => {
+      void orNothing(consensus.enter(configGroup, body)).then(done);
+    },
+  };
+}
+
+/** Consensus has ended where it rejects: the node is stopping. */
+function orNothing<T>(promise: Promise<T | undefined>): Promise<T | undefined> {
+  return promise.catch(() => undefined);
+}
