@@ -51,7 +51,10 @@ export const errorCatalogue = {
     retryable: false,
     hint: '`quadrant audit verify` names the record. Keep the folder for a look, and begin a new one.',
   },
-  REPORT_NOT_KEPT: { retryable: true, hint: 'Make room on the disk, then do it again. Earlier reports are as they were.' },
+  REPORT_NOT_KEPT: {
+    retryable: true,
+    hint: 'Make room on the disk, then do it again. Earlier reports are as they were.',
+  },
   LOG_MISSING: {
     retryable: true,
     hint: 'Give the data folder of the cluster with --data; logs are on the machine whose processes write them.',

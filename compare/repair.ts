@@ -48,14 +48,14 @@ export type RepairParameters<Method extends RepairMethod> = z.infer<(typeof repa
 
 /** The cluster as a repair uses it. */
 export interface RepairCluster {
-  call<Method extends RepairMethod>(
+  readonly call: <Method extends RepairMethod>(
     node: string,
     method: Method,
     parameters: RepairParameters<Method>,
-  ): Promise<unknown>;
+  ) => Promise<unknown>;
   /** Enters a mark into the group's log and has the sources pin their snapshots there; its index. */
-  mark(group: string, mark: string, sources: readonly string[]): Promise<number>;
-  unmark(group: string, mark: string, sources: readonly string[]): Promise<void>;
+  readonly mark: (group: string, mark: string, sources: readonly string[]) => Promise<number>;
+  readonly unmark: (group: string, mark: string, sources: readonly string[]) => Promise<void>;
 }
 
 export interface StepResult {

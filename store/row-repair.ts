@@ -27,8 +27,6 @@ import {
   type EncodedValue,
   type SqlScalar,
 } from './canonical.ts';
-import type { Fold } from './group-file.ts';
-import type { TableSpecification } from './snapshot-reader.ts';
 
 /**
  * One row as it is to be. `found` is the digest that it was found with, null for no row: when it has another one by now,
@@ -62,6 +60,14 @@ export interface UndoRecord {
   readonly after: string | null;
 }
 
+/** What of a `TableSpecification` matters for single rows. */
+export interface RepairedTable {
+  readonly name: string;
+  readonly keyColumns: readonly string[];
+  readonly columns: readonly string[];
+  readonly derivedColumns: readonly string[];
+}
+
 export interface RowState {
   /** Of the canonical columns. */
   readonly digest: string;
@@ -70,7 +76,7 @@ export interface RowState {
 }
 
 /** What stands in one row. */
-export function readRow(database: Database.Database, table: TableSpecification, key: EncodedKey): RowState | undefined {
+export function readRow(database: Database.Database, table: RepairedTable, key: EncodedKey): RowState | undefined {
   assert(key.length === table.keyColumns.length, `a key of ${table.name} has ${table.keyColumns.length} values`);
   const columns = allColumns(table);
   const row = database
@@ -92,8 +98,8 @@ export function readRow(database: Database.Database, table: TableSpecification, 
  */
 export function changeRows(
   database: Database.Database,
-  tables: readonly TableSpecification[],
-  fold: Pick<Fold, 'derive'>,
+  tables: readonly RepairedTable[],
+  fold: { derive?(database: Database.Database, only?: ReadonlySet<string>): void },
   changes: readonly RowChange[],
 ): { readonly outcomes: readonly RowOutcome[]; readonly undo: readonly UndoRecord[] } {
   const planned = changes.map((change) => {
@@ -133,7 +139,7 @@ export function changeRows(
   return { outcomes: planned.map(({ outcome }) => outcome), undo };
 }
 
-function outcomeOf(change: RowChange, table: TableSpecification, before: RowState | undefined): RowOutcome {
+function outcomeOf(change: RowChange, table: RepairedTable, before: RowState | undefined): RowOutcome {
   const judge = (now: string | null, right: string | null): RowOutcome =>
     now === right ? 'already' : now === change.found ? 'changed' : 'newer';
   switch (change.kind) {
@@ -150,13 +156,13 @@ function outcomeOf(change: RowChange, table: TableSpecification, before: RowStat
   }
 }
 
-function derivedDigest(table: TableSpecification, { values }: RowState): string {
+function derivedDigest(table: RepairedTable, { values }: RowState): string {
   return digestOfValues(values.slice(table.columns.length));
 }
 
 function insert(
   database: Database.Database,
-  table: TableSpecification,
+  table: RepairedTable,
   columns: readonly string[],
   values: readonly EncodedValue[],
 ): void {
@@ -173,11 +179,11 @@ function keyOf({ table, key }: RowChange): Pick<UndoRecord, 'table' | 'key'> {
   return { table, key };
 }
 
-function allColumns(table: TableSpecification): readonly string[] {
+function allColumns(table: RepairedTable): readonly string[] {
   return [...table.columns, ...table.derivedColumns];
 }
 
-function whereKey(table: TableSpecification, key: EncodedKey): string {
+function whereKey(table: RepairedTable, key: EncodedKey): string {
   return table.keyColumns
     .map((column, at) => `${identifierSql(column)} = ${parameterSql(key[at] ?? 'n')}`)
     .join(' AND ');

@@ -33,14 +33,12 @@ function plant(): void {
   editByHand(fileOf('n3', 'a'), 'DELETE FROM card_transaction WHERE log_index = ?', second);
   editByHand(
     fileOf('n2', 'a'),
-    `INSERT INTO card_transaction SELECT * FROM (SELECT 999999999, request_key || 'x', ${'mti_class, link, card_id, acquirer, terminal, merchant, stan, transmission, rrn, processing_code, amount_minor, currency, business_date, response_code, authorization_code, additional_amounts, decided_at_ms, state, billed_minor, held_minor, posted_minor, hold_expires_at_ms, original_index, restores_minor, config_index, attempt'} FROM card_transaction WHERE log_index = ?)`,
+    `INSERT INTO card_transaction SELECT * FROM (SELECT 999999999, request_key || 'x', mti_class, link, card_id, acquirer, terminal, merchant, stan, transmission, rrn, processing_code, amount_minor, currency, business_date, response_code, authorization_code, additional_amounts, decided_at_ms, state, billed_minor, held_minor, posted_minor, hold_expires_at_ms, original_index, restores_minor, config_index, attempt FROM card_transaction WHERE log_index = ?)`,
     third,
   );
   editByHand(fileOf('w1', 'a'), "UPDATE log SET body = '{}' WHERE log_index = ?", first);
   editByHand(fileOf('n4', 'a'), "UPDATE log SET hash = 'no' WHERE log_index = ?", third);
   editByHand(fileOf('n2', 'b'), 'DELETE FROM log WHERE log_index = 2');
-  editByHand(fileOf('n2', 'config'), "UPDATE failover_map SET rank = 9 WHERE group_id = 'a'");
-  editByHand(fileOf('n4', 'config'), 'UPDATE acquirer_link SET deadline_ms = 77');
 }
 
 const command = (args: readonly string[]): ReturnType<typeof quadrant> => quadrant(cluster, args);
@@ -72,7 +70,7 @@ test('what was planted is found, shown by a dry run that changes nothing, repair
   const dry = await command(['repair', report.compare, '--dry-run']);
   assert.equal(dry.code, 3, dry.stderr);
   assert.match(dry.stdout, /n3 {2}group a {2}card_transaction {2}log_index=\d+ {2}is written as it is at/);
-  assert.match(dry.stdout, /rank: 9 -> \d/);
+  assert.match(dry.stdout, /amount_minor: 1 -> \d/);
   assert.deepEqual(rowsThatDiffer(await compare(3)), found);
   const repaired = await command(['repair', report.compare, '--yes', '--json']);
   assert.equal(repaired.code, 0, repaired.stdout.slice(0, 4_000) + repaired.stderr);
@@ -110,12 +108,11 @@ test('a repair made again changes nothing; undone, it leaves what there was befo
 });
 
 test('--source takes the word of one copy, and the others are overwritten', async () => {
-  const values = (): unknown[] =>
-    ['n1', 'n2', 'n3', 'n4'].map(
-      (node) => readByHand(fileOf(node, 'config'), 'SELECT deadline_ms FROM acquirer_link')[0],
-    );
+  const [card] = readByHand(fileOf('n3', 'b'), 'SELECT card_id FROM card LIMIT 1') as string[];
+  const select = `SELECT limit_minor FROM card WHERE card_id = '${card ?? ''}'`;
+  const values = (): unknown[] => ['n1', 'n2', 'n3', 'n4'].map((node) => readByHand(fileOf(node, 'b'), select)[0]);
   const [right] = values();
-  editByHand(fileOf('n3', 'config'), 'UPDATE acquirer_link SET deadline_ms = 4321');
+  editByHand(fileOf('n3', 'b'), 'UPDATE card SET limit_minor = 4321 WHERE card_id = ?', card);
   const { compare: id } = await compare(3);
   const reversed = await command(['repair', id, '--source', 'n3', '--yes']);
   assert.equal(reversed.code, 0, reversed.stderr);

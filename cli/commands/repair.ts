@@ -54,7 +54,7 @@ export async function repairByReport(
   bus: OperatorBus,
   plan: RepairPlan,
 ): Promise<readonly StepResult[]> {
-  const { clock, note } = context;
+  const { clock } = context;
   const beganAt = new Date(clock.wallMs()).toISOString();
   let saidMs = clock.monotonicMs();
   const rebuilding = await copiesBeingRebuilt(bus);
@@ -62,7 +62,7 @@ export async function repairByReport(
   const results = await runRepair({ ...plan, steps: now }, repairCluster(bus), clock, (done) => {
     if (clock.monotonicMs() - saidMs < 1_000) return;
     saidMs = clock.monotonicMs();
-    note(`repair ${plan.repair}: ${done} of ${now.length} rows ...`);
+    context.note(`repair ${plan.repair}: ${done} of ${now.length} rows ...`);
   });
   const all: readonly StepResult[] = [
     ...results,
