@@ -3,7 +3,7 @@ import type { Pan } from '../base/pan.ts';
 import type { Configuration } from './configuration.ts';
 import { parseFailoverOrder } from './failover-order.ts';
 import { RangeTable } from './routing.ts';
-import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from './rows.ts';
+import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow, RangeMoveRow } from './rows.ts';
 
 /** What the view needs of this node's derived rows. */
 export interface DerivedColumns {
@@ -19,6 +19,8 @@ export interface DerivedColumns {
 export class ConfigurationView {
   readonly index: number;
   readonly #ranges: RangeTable;
+  readonly #prefixes: readonly string[];
+  readonly #moves: ReadonlyMap<string, RangeMoveRow>;
   readonly #limits: ReadonlyMap<string, RangeLimitRow>;
   readonly #links: ReadonlyMap<string, AcquirerLinkRow>;
   readonly #orders: ReadonlyMap<GroupId, readonly NodeId[]>;
@@ -27,6 +29,8 @@ export class ConfigurationView {
   constructor(index: number, configuration: Configuration, derived: readonly DerivedColumns[]) {
     this.index = index;
     this.#ranges = new RangeTable(configuration.pan_range);
+    this.#prefixes = configuration.pan_range.map(({ prefix }) => prefix);
+    this.#moves = new Map(configuration.range_move.map((row) => [row.prefix, row]));
     this.#limits = new Map(configuration.range_limit.map((row) => [`${row.prefix} ${row.currency}`, row]));
     this.#links = new Map(configuration.acquirer_link.map((row) => [row.link_id, row]));
     this.#ranks = new Map(
@@ -42,6 +46,27 @@ export class ConfigurationView {
   /** The range of a card: the longest prefix, at last the catch-all (prefix ''). */
   rangeOf(pan: Pan): PanRangeRow {
     return this.#ranges.find(pan.reveal());
+  }
+
+  /** The range with exactly this prefix. */
+  range(prefix: string): PanRangeRow | undefined {
+    const found = this.#ranges.find(prefix);
+    return found.prefix === prefix ? found : undefined;
+  }
+
+  /** The move that the range is on, if it is on one (R12). */
+  moveOf(prefix: string): RangeMoveRow | undefined {
+    return this.#moves.get(prefix);
+  }
+
+  /** Ranges that are on their way to another group. */
+  get moves(): readonly RangeMoveRow[] {
+    return [...this.#moves.values()];
+  }
+
+  /** Prefixes of the ranges within a range: their cards are not its. */
+  nestedIn(prefix: string): readonly string[] {
+    return this.#prefixes.filter((each) => each.length > prefix.length && each.startsWith(prefix)).sort();
   }
 
   limits(prefix: string, currency: string): RangeLimitRow | undefined {

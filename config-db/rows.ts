@@ -32,6 +32,17 @@ export interface PanRangeRow {
   readonly hold_days: number;
 }
 
+/**
+ * A range that is on its way to another group (R12). It stands while the move is under way; with its end the range gets
+ * the group, and the row goes.
+ */
+export interface RangeMoveRow {
+  readonly prefix: string;
+  readonly to_group: GroupId;
+  /** Names the move in the logs of both groups; never used again. */
+  readonly move_id: string;
+}
+
 /** Limits for every card of a range, for each currency; null: no limit of that kind. */
 export interface RangeLimitRow {
   readonly prefix: string;
@@ -69,6 +80,7 @@ export interface RewriteRuleSetRow {
 export interface ConfigurationRows {
   readonly failover_map: FailoverMapRow;
   readonly pan_range: PanRangeRow;
+  readonly range_move: RangeMoveRow;
   readonly range_limit: RangeLimitRow;
   readonly acquirer_link: AcquirerLinkRow;
   readonly rewrite_rule_set: RewriteRuleSetRow;
@@ -77,6 +89,7 @@ export interface ConfigurationRows {
 export interface ConfigurationKeys {
   readonly failover_map: Pick<FailoverMapRow, 'group_id'>;
   readonly pan_range: Pick<PanRangeRow, 'prefix'>;
+  readonly range_move: Pick<RangeMoveRow, 'prefix'>;
   readonly range_limit: Pick<RangeLimitRow, 'prefix' | 'currency'>;
   readonly acquirer_link: Pick<AcquirerLinkRow, 'link_id'>;
   readonly rewrite_rule_set: Pick<RewriteRuleSetRow, 'version'>;
@@ -150,6 +163,11 @@ export const configurationSchemas = {
     durability: z.enum(['quorum', 'local']),
     hold_days: integer(1, 365),
   }),
+  range_move: z.strictObject({
+    prefix,
+    to_group: groupIdentifier,
+    move_id: z.string().regex(/^[a-z0-9-]{1,40}$/, 'expected up to 40 small letters, digits and dashes'),
+  }),
   range_limit: z.strictObject({
     prefix,
     currency,
@@ -184,6 +202,7 @@ export const configurationSchemas = {
 export const keySchemas = {
   failover_map: configurationSchemas.failover_map.pick({ group_id: true }),
   pan_range: configurationSchemas.pan_range.pick({ prefix: true }),
+  range_move: configurationSchemas.range_move.pick({ prefix: true }),
   range_limit: configurationSchemas.range_limit.pick({ prefix: true, currency: true }),
   acquirer_link: configurationSchemas.acquirer_link.pick({ link_id: true }),
   rewrite_rule_set: configurationSchemas.rewrite_rule_set.pick({ version: true }),
