@@ -29,6 +29,10 @@ export class CompareDesk {
     this.#options = options;
   }
 
+  get reader(): SnapshotReader {
+    return this.#options.reader;
+  }
+
   answer(call: CompareCall): CompareReply {
     switch (call.kind) {
       case 'integrity':

@@ -12,6 +12,8 @@ import { tablesOf } from '../../compare/tables.ts';
 import { parseDurationMs, UsageError } from '../acquirer/usage.ts';
 import type { CommandContext } from '../context.ts';
 import type { OperatorBus } from '../operator-bus.ts';
+import { keepCompare } from '../kept-compare.ts';
+import { enterMark } from '../marks.ts';
 import type { RunCommand } from '../run-command.ts';
 
 const openTimeoutMs = 30_000;
@@ -125,24 +127,6 @@ function progressNotes(clock: Clock, note: (line: string) => void): (progress: G
   };
 }
 
-/** Any node passes the mark on to the group's leader. */
-async function enterMark(
-  bus: OperatorBus,
-  group: GroupId,
-  compare: string,
-): Promise<{ readonly index: number; readonly leader: string }> {
-  let failure: unknown;
-  for (const { id } of bus.topology.nodes) {
-    try {
-      return (await bus.call(id, 'compare.mark', { group, compare })) as { index: number; leader: string };
-    } catch (error) {
-      if (!(error instanceof SwitchError) || !error.retryable) throw error;
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
 function sideOf(bus: OperatorBus, node: NodeId): CompareSide {
   return {
     node,
@@ -198,15 +182,17 @@ export function registerCompare(program: Command, run: RunCommand): void {
               });
         process.once('SIGINT', onSignal);
         try {
-          const result = await context.withCluster((bus) =>
-            compareCluster(bus, context, flags.groups?.split(','), {
+          const result = await context.withCluster(async (bus) => {
+            const compared = await compareCluster(bus, context, flags.groups?.split(','), {
               ...(between && { between }),
               ...(tables && { tables }),
               recompute: flags.recompute,
               checkIntegrity: flags.pages,
               stop: stop.signal,
-            }),
-          );
+            });
+            await keepCompare(context, bus, compared);
+            return compared;
+          });
           context.print(flags.json === true ? reportJson(result) : reportText(result));
           return exitCodes[verdictOf(result.groups)];
         } finally {
