@@ -141,6 +141,8 @@ describe('a canonical row', () => {
       'failover_map',
       'pan_range',
       'range_limit',
+      'merchant_limit',
+      'node_state',
       'acquirer_link',
       'rewrite_rule_set',
     ]);

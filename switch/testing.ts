@@ -88,6 +88,7 @@ export function requestOf(changes: Partial<SwitchRequest> = {}): SwitchRequest {
     responseCode: '',
     terminal: 'TERM0001',
     merchant: 'MERCHANT0000001',
+    merchantCategory: '5411',
     originalDataElements: undefined,
     replacementAmount: undefined,
     businessDate: '2026-03-01',
@@ -183,6 +184,8 @@ export class TestLedger {
   link: AcquirerLinkRow = link;
   range: PanRangeRow = range;
   limits: readonly RangeLimitRow[] = [];
+  /** By `DE 18 currency`. */
+  merchantLimits: ReadonlyMap<string, bigint> = new Map();
 
   constructor(
     cards: readonly CardImport[] = [cardImport()],
@@ -212,6 +215,7 @@ export class TestLedger {
       panHash: hashOf(request.pan),
       range: this.range,
       limits: (currency) => this.limits.find((row) => row.currency === currency),
+      merchantLimit: (category, currency) => this.merchantLimits.get(`${category} ${currency}`),
       link: this.link,
       configIndex: 1,
       durability: 'quorum',
@@ -343,6 +347,8 @@ export function configurationView(index = 1, limits: readonly RangeLimitRow[] = 
         { ...range, prefix: '990009', group_id: otherGroup },
       ],
       range_limit: [...limits],
+      merchant_limit: [],
+      node_state: [],
       acquirer_link: [link],
       rewrite_rule_set: [],
     },
