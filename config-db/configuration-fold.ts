@@ -24,12 +24,15 @@ import {
   type ConfigurationTable,
   type SqlValue,
 } from './rows.ts';
+import { isEdited, ShellGuard } from './shell-guard.ts';
+import { asLogged, guardedTables, itself, type NameOf } from './shell-tables.ts';
 
 const derivedSql = `
     succession TEXT, rank INTEGER, action TEXT, takeover_after TEXT, forward_to TEXT, next_owner TEXT, site_owner TEXT,
     rule_set_version INTEGER, derived_by TEXT,`;
 const bookkeepingSql = `
-    origin TEXT NOT NULL, entered_by TEXT NOT NULL, entered_at_ms INTEGER NOT NULL, changed_at_index INTEGER NOT NULL`;
+    origin TEXT NOT NULL DEFAULT '', entered_by TEXT NOT NULL DEFAULT '', entered_at_ms INTEGER NOT NULL DEFAULT 0,
+    changed_at_index INTEGER NOT NULL DEFAULT 0`;
 
 /**
  * Tables of config.db: the canonical columns as they were entered, the same on every node; the derived columns that
@@ -71,10 +74,13 @@ const rewriting: ReadonlySet<ConfigurationTable> = new Set([...derivedTables, 'n
 
 const bookkeepingNames = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
 
+const guarded = guardedTables(schema);
+
 /** The tables of the `config` group's fold, whichever node's. */
 export const configurationShape: FoldShape = {
   schema,
   derived: Object.fromEntries(derivedTables.map((table) => [table, allDerivedColumnsOf(table)])),
+  isEdited: (database) => isEdited(database, guarded),
 };
 
 /** The fold of the `config` group on node `self`: applies changes and rewrites the rows for this node. */
@@ -90,6 +96,7 @@ export function configurationFold(self: NodeId, topology: RewriteTopology): Fold
     derive(database) {
       new ConfigurationWriter(database, self, topology).deriveAll();
     },
+    guard: (database) => new ShellGuard(database, guarded, schema),
   };
 }
 
@@ -123,7 +130,7 @@ class ConfigurationWriter {
 
   #stored(change: ConfigurationChange): string | null {
     const { table } = change;
-    const row = selectRow(this.#database, table, change.operation === 'put' ? change.row : change.key);
+    const row = selectRow(this.#database, table, change.operation === 'put' ? change.row : change.key, itself);
     return row === undefined
       ? null
       : encodeConfigurationRow(table, parseConfigurationRow(table, canonicalOf(table, row)));
@@ -154,10 +161,10 @@ class ConfigurationWriter {
 
   /** Makes derived columns anew: those that come out otherwise than they are. */
   #derive(): void {
-    const stored = new Map(readDerivedRows(this.#database).map((row) => [`${row.table} ${row.key}`, row]));
+    const stored = new Map(readDerivedRows(this.#database, itself).map((row) => [`${row.table} ${row.key}`, row]));
     const originOf: OriginOf = (table, key) => (stored.get(`${table} ${key}`)?.origin ?? this.#self) as NodeId;
     for (const { table, key, derived } of deriveRows(
-      readConfiguration(this.#database),
+      readConfiguration(this.#database, itself),
       this.#self,
       this.#topology,
       originOf,
@@ -190,9 +197,10 @@ function selectRow(
   database: Database.Database,
   table: ConfigurationTable,
   key: object,
+  nameOf: NameOf,
 ): Record<string, SqlValue> | undefined {
   const { where, values } = byKey(table, key);
-  const select = database.prepare<SqlValue[], Record<string, SqlValue>>(`SELECT * FROM ${table} ${where}`);
+  const select = database.prepare<SqlValue[], Record<string, SqlValue>>(`SELECT * FROM ${nameOf(table)} ${where}`);
   return select.safeIntegers(true).get(...values);
 }
 
@@ -205,7 +213,7 @@ export function readVersions(database: Database.Database): VersionedConfiguratio
   return {
     rows: readConfiguration(database),
     versionOf: (table, key) => {
-      const row = selectRow(database, table, parseKeyText(table, key));
+      const row = selectRow(database, table, parseKeyText(table, key), asLogged(database));
       return row && versionOf(row);
     },
   };
@@ -220,10 +228,10 @@ function versionOf(row: Readonly<Record<string, SqlValue>>): RowVersion {
   };
 }
 
-/** Every canonical row, from a connection to config.db. */
-export function readConfiguration(database: Database.Database): Configuration {
+/** Every canonical row as the log says, from a connection to config.db. */
+export function readConfiguration(database: Database.Database, nameOf = asLogged(database)): Configuration {
   const rows = configurationTables.map((table): [ConfigurationTable, unknown[]] => {
-    const select = database.prepare(`SELECT ${columnsOf(table).join(', ')} FROM ${table}`).safeIntegers(true);
+    const select = database.prepare(`SELECT ${columnsOf(table).join(', ')} FROM ${nameOf(table)}`).safeIntegers(true);
     return [table, select.all().map((row) => parseConfigurationRow(table, row))];
   });
   return Object.fromEntries(rows) as unknown as Configuration;
@@ -239,12 +247,12 @@ export interface DerivedRow {
 }
 
 /** The rows that this node works by: its own derived columns. */
-export function readDerivedRows(database: Database.Database): DerivedRow[] {
+export function readDerivedRows(database: Database.Database, nameOf = asLogged(database)): DerivedRow[] {
   return derivedTables.flatMap((table) => {
     const keys = keyColumnsOf(table);
     const names = allDerivedColumnsOf(table);
     const select = database.prepare<[], Record<string, string | number | null>>(
-      `SELECT ${keys.join(', ')}, origin, ${names.join(', ')} FROM ${table}`,
+      `SELECT ${keys.join(', ')}, origin, ${names.join(', ')} FROM ${nameOf(table)}`,
     );
     return select.all().map((row) => ({
       table,

@@ -4,7 +4,7 @@ import { assert, SwitchError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import { decodeBody, type EntryBody, type LogEntry, type LogPosition } from './entry.ts';
 import { readApplied, readBase } from './log-reader.ts';
-import { currentGroupFile, removeLeftovers } from './snapshot-install.ts';
+import { currentGroupFile, earlierGenerations, removeLeftovers } from './snapshot-install.ts';
 
 /** What tables a fold has, and which of their columns are the same on every node. */
 export interface FoldShape {
@@ -12,6 +12,8 @@ export interface FoldShape {
   readonly schema: string;
   /** By table, the columns that each node makes for itself: they are in no snapshot (R10). */
   readonly derived?: Readonly<Record<string, readonly string[]>>;
+  /** Whether the tables hold an edit by hand that has not been dealt with: they are not what the log says then. */
+  readonly isEdited?: (database: Database.Database) => boolean;
 }
 
 /** The state that a group's committed entries add up to: what the file computes from its log as it applies it. */
@@ -20,6 +22,33 @@ export interface Fold extends FoldShape {
   open(database: Database.Database, group: GroupId): (index: number, term: number, entry: EntryBody) => void;
   /** Makes all derived columns, after the other ones came with a snapshot. */
   derive?(database: Database.Database): void;
+  /** Of a fold whose tables people edit by hand. */
+  guard?(database: Database.Database): EditGuard;
+}
+
+/**
+ * Keeps a fold as the log says although somebody may edit its tables in a shell. All but `isDue` are called inside the
+ * file's transaction, which nobody's edit can come into.
+ */
+export interface EditGuard {
+  /** Whether an edit, or something that was done to the guard itself, waits to be dealt with. Only reads. */
+  isDue(): boolean;
+  /** Puts the tables back to what the log says and keeps what was edited as a proposal. */
+  settle(): void;
+  /** Entries were applied: what the tables hold now is what the log says. */
+  keep(): void;
+  /** What became of a proposal that will not come through the log. */
+  close(outcome: EditOutcome): void;
+  /** Takes over what waits in the file at `path`, which this one replaces. */
+  inherit(path: string): void;
+  /** The transaction was rolled back. */
+  forget(): void;
+}
+
+/** An edit that came to nothing, with the reason; without one, nothing had to be changed. */
+export interface EditOutcome {
+  readonly change: string;
+  readonly reason: string | undefined;
 }
 
 /** A fold of nothing: what the witness keeps. */
@@ -82,9 +111,12 @@ const maximumTrimmedPerBatch = 1_000;
 export function prepareGroupFile(database: Database.Database, { group, cluster, fold }: GroupIdentity): void {
   database.exec(logSchema);
   const identity = { format: String(formatVersion), cluster, group: group as string };
+  // Nothing is written where nothing is missing: a shell that holds the file locked keeps no node from starting.
+  const read = database.prepare<[string], string>('SELECT value FROM meta WHERE name = ?').pluck();
+  const insert = database.prepare('INSERT INTO meta VALUES (?, ?)');
   for (const [name, value] of Object.entries(identity)) {
-    database.prepare('INSERT OR IGNORE INTO meta VALUES (?, ?)').run(name, value);
-    const found = database.prepare<[string], string>('SELECT value FROM meta WHERE name = ?').pluck().get(name);
+    if (read.get(name) === undefined) insert.run(name, value);
+    const found = read.get(name);
     if (found !== value) {
       throw new SwitchError(
         'DATA_FOLDER_FOREIGN',
@@ -93,7 +125,7 @@ export function prepareGroupFile(database: Database.Database, { group, cluster, 
     }
   }
   database.exec(fold.schema);
-  database.prepare("INSERT OR IGNORE INTO meta VALUES ('applied_index', '0')").run();
+  if (read.get('applied_index') === undefined) insert.run('applied_index', '0');
 }
 
 /**
@@ -125,6 +157,7 @@ export class GroupFile {
   readonly identity: GroupIdentity;
   readonly #database: Database.Database;
   readonly #apply: (index: number, term: number, entry: EntryBody) => void;
+  readonly #guard: EditGuard | undefined;
   readonly #insert: Database.Statement;
   readonly #insertMembership: Database.Statement;
   readonly #cut: Database.Statement;
@@ -149,9 +182,11 @@ export class GroupFile {
     let current = path;
     try {
       current = currentGroupFile(path);
-      removeLeftovers(current);
       database = new Database(current, { timeout: 0 });
-      return new GroupFile(database, { group, cluster, fold });
+      const file = new GroupFile(database, { group, cluster, fold });
+      file.#inherit(earlierGenerations(current));
+      removeLeftovers(current);
+      return file;
     } catch (error) {
       database?.close();
       if (error instanceof SwitchError) throw error;
@@ -186,6 +221,7 @@ export class GroupFile {
     this.#setApplied = database.prepare("UPDATE meta SET value = ? WHERE name = 'applied_index'");
     this.#last = this.#readLast();
     this.#apply = fold.open(database, group);
+    this.#guard = fold.guard?.(database);
     const transaction = database.transaction((batch: WriteBatch) => {
       this.#write(batch, group);
     });
@@ -225,9 +261,44 @@ export class GroupFile {
       this.#applied = before.applied;
       this.#base = before.base;
       this.#unapplied.clear();
+      this.#guard?.forget();
       throw error;
     }
     return { durable: this.#last, applied: this.#applied, base: this.#base, mark: this.#mark };
+  }
+
+  /**
+   * Deals with edits by hand, and with what became of earlier ones; gives whether there was anything to do. Throws the
+   * store's error, with nothing changed, when it fails.
+   */
+  tendEdits(outcomes: readonly EditOutcome[]): boolean {
+    const guard = this.#guard;
+    if (guard === undefined || (outcomes.length === 0 && !guard.isDue())) return false;
+    // Whoever is told of a proposal must find it here again.
+    this.#sync(true);
+    this.#guarded(guard, () => {
+      for (const outcome of outcomes) guard.close(outcome);
+      guard.settle();
+    });
+    return true;
+  }
+
+  #inherit(paths: readonly string[]): void {
+    const guard = this.#guard;
+    if (guard === undefined || paths.length === 0) return;
+    this.#sync(true);
+    this.#guarded(guard, () => {
+      for (const path of paths) guard.inherit(path);
+    });
+  }
+
+  #guarded(guard: EditGuard, action: () => void): void {
+    try {
+      this.#database.transaction(action).immediate();
+    } catch (error) {
+      guard.forget();
+      throw error;
+    }
   }
 
   /**
@@ -278,8 +349,12 @@ export class GroupFile {
     }
     const applyThrough = Math.min(batch.applyThrough, this.#last.index, this.#applied + maximumAppliedPerBatch);
     const from = this.#applied;
+    if (from < applyThrough) this.#guard?.settle();
     while (this.#applied < applyThrough && this.#mark === undefined) this.#applyNext();
-    if (this.#applied !== from) this.#setApplied.run(String(this.#applied));
+    if (this.#applied !== from) {
+      this.#setApplied.run(String(this.#applied));
+      this.#guard?.keep();
+    }
     // A tail that is long in coming to commit is read back from the file instead of being pinned here.
     if (this.#unapplied.size > maximumAppliedPerBatch) this.#unapplied.clear();
     if (batch.trimThrough !== undefined) this.#trim(batch.trimThrough);

@@ -21,6 +21,7 @@ import {
   type SqlScalar,
 } from './canonical.ts';
 import { chainEntry, type LogPosition } from './entry.ts';
+import type { FoldShape } from './group-file.ts';
 import { readBase } from './log-reader.ts';
 
 /** What of a table is compared. Names come from our own code, never from a message. */
@@ -80,12 +81,15 @@ export class SnapshotReader {
   readonly #database: Database.Database;
   readonly #statements = new Map<string, Database.Statement<SqlScalar[], SqlScalar[]>>();
 
+  /** The file holds an edit by hand that has not been dealt with: it is not what the log says. */
+  readonly isEdited: boolean;
+
   /** Pins the file as it is now. Throws STORE_UNREADABLE. */
-  static open(path: string): SnapshotReader {
+  static open(path: string, isEdited?: FoldShape['isEdited']): SnapshotReader {
     let database: Database.Database | undefined;
     try {
       database = new Database(path, { readonly: true, fileMustExist: true, timeout: 0 });
-      return new SnapshotReader(database);
+      return new SnapshotReader(database, isEdited);
     } catch (error) {
       database?.close();
       throw new SwitchError('STORE_UNREADABLE', `cannot read a snapshot of ${path}: ${String(error)}`, {
@@ -94,10 +98,11 @@ export class SnapshotReader {
     }
   }
 
-  private constructor(database: Database.Database) {
+  private constructor(database: Database.Database, isEdited: FoldShape['isEdited']) {
     this.#database = database;
     database.pragma('cache_size = -8192');
     database.exec('BEGIN');
+    this.isEdited = isEdited?.(database) === true;
     const meta = new Map(
       database
         .prepare<[], { name: string; value: string }>('SELECT name, value FROM meta')

@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../base/clock.ts';
 import { assert, describeError, isStoreBusy, storeFailureOf, type StoreFailure } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
-import type { GroupFile, WriteBatch, WriteOutcome } from './group-file.ts';
+import type { EditOutcome, GroupFile, WriteBatch, WriteOutcome } from './group-file.ts';
 import { emptyGroupFile, type InstallStep } from './snapshot-install.ts';
 import { SnapshotIntake } from './snapshot-intake.ts';
 import { mergeAppends, type SnapshotRequest, type WriteRequest, type WriterEvent } from './writer.ts';
@@ -24,6 +24,8 @@ interface GroupQueue {
   readonly intake: SnapshotIntake;
   /** Why the file cannot be written; nothing is until it has been opened anew. */
   failure: Failure | undefined;
+  /** What became of edits by hand, to be noted in the file. */
+  outcomes: EditOutcome[];
 }
 
 /** Hears of every transaction; so it has to be quick. */
@@ -73,6 +75,7 @@ export class WriteQueue {
       paused: undefined,
       intake: new SnapshotIntake(this.#onInstallStep),
       failure: undefined,
+      outcomes: [],
     });
   }
 
@@ -110,6 +113,23 @@ export class WriteQueue {
   finishCheckpoint(group: GroupId): void {
     const queue = this.#groups.get(group);
     if (queue?.failure === undefined) queue?.file.finishCheckpoint();
+  }
+
+  /** Some ten times a second: deals with edits by hand. A file that somebody has locked has its turn the next time. */
+  tendEdits(): void {
+    for (const [group, queue] of this.#groups) {
+      if (queue.failure !== undefined) continue;
+      try {
+        if (queue.file.tendEdits(queue.outcomes)) queue.outcomes = [];
+      } catch (error) {
+        if (!isStoreBusy(error)) this.#fail(group, queue, error);
+      }
+    }
+  }
+
+  /** Noted by the next `tendEdits`. */
+  closeEdit(group: GroupId, outcome: EditOutcome): void {
+    this.#groups.get(group)?.outcomes.push(outcome);
   }
 
   has(group: GroupId): boolean {

@@ -8,6 +8,7 @@ import type { Random } from '../../base/random.ts';
 import type { Topology } from '../../base/topology.ts';
 import type { VersionedChange } from '../../config-db/configuration-change.ts';
 import { decodeConfigurationChange, encodeConfigurationChange } from '../../config-db/rows.ts';
+import { readShellEdits } from '../../config-db/shell-edits.ts';
 import { by, pan, parse } from './call-parameters.ts';
 import {
   ConfigurationDesk,
@@ -20,6 +21,7 @@ import { ConfigurationReports } from './configuration-reports.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 import type { CallRequest } from './peer-calls.ts';
+import type { ShellChange } from './shell-desk.ts';
 
 const versionedChanges = z
   .array(z.strictObject({ change: z.string().max(200_000), replaces: z.int().min(0) }))
@@ -32,6 +34,7 @@ const schemas = {
     table: z.string().max(100).optional(),
     key: z.string().max(200).optional(),
   }),
+  'configuration.edits': z.strictObject({}),
   'configuration.preview': z.strictObject({ changes: versionedChanges }),
   'configuration.explain': z.strictObject({ pan }),
   'configuration.enter': z.strictObject({ by, changes: versionedChanges }),
@@ -42,6 +45,9 @@ const schemas = {
     changes: versionedChanges,
   }),
 } as const;
+
+/** Edits by the shell in one answer. */
+const maximumShownEdits = 100;
 
 /** Those that only nodes make to each other. */
 export const configurationPeerMethods = ['configuration.lead'] as const;
@@ -92,6 +98,9 @@ export class ConfigurationCalls {
         return this.#reports.history(parse(schemas['configuration.history'], request));
       case 'configuration.explain':
         return this.#reports.explain(parse(schemas['configuration.explain'], request).pan);
+      case 'configuration.edits':
+        parse(schemas['configuration.edits'], request);
+        return readShellEdits(this.#tools.hosted(configGroup).reader.database, maximumShownEdits);
       case 'configuration.preview':
         return this.#reports.preview(decodeChanges(parse(schemas['configuration.preview'], request).changes));
       case 'configuration.enter': {
@@ -107,6 +116,12 @@ export class ConfigurationCalls {
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
+  }
+
+  /** A change that the sqlite3 shell has made in this node's file: the log index, 0 when nothing had to be changed. */
+  async enterShellChange(change: ShellChange): Promise<number> {
+    const parameters = { ...change, origin: this.#options.self };
+    return (await this.#tools.atOwner(configGroup, 'configuration.lead', parameters)) as number;
   }
 
   async #enterChange(request: ChangeRequest): Promise<number> {

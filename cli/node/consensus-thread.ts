@@ -8,6 +8,7 @@ import { voters, type Endpoint, type Topology } from '../../base/topology.ts';
 import { Driver, type DriverEvent, type ReplicaStatus } from '../../replication/driver.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
 import { openedGroup, type OpenedGroup } from '../../replication/opened-group.ts';
+import type { EditOutcome } from '../../store/group-file.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { NodeState } from '../../store/node-state.ts';
 import { SalvageFile } from '../../store/salvage.ts';
@@ -48,7 +49,8 @@ export type ToConsensusThread =
       readonly ranks: readonly (readonly [GroupId, number])[];
     }
   | { readonly kind: 'resume'; readonly group: GroupId }
-  | { readonly kind: 'finish-checkpoint'; readonly group: GroupId };
+  | { readonly kind: 'finish-checkpoint'; readonly group: GroupId }
+  | { readonly kind: 'close-edit'; readonly group: GroupId; readonly outcome: EditOutcome };
 
 /** What the deciding thread asks and gets an answer to. */
 export type ConsensusRequest =
@@ -293,6 +295,9 @@ port.on('message', (message: ToConsensusThread) => {
       break;
     case 'finish-checkpoint':
       writer.finishCheckpoint(message.group);
+      break;
+    case 'close-edit':
+      writer.closeEdit(message.group, message.outcome);
       break;
     case 'call': {
       const { call, request } = message;

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 
+import { delay } from '../../base/clock.ts';
 import { assert, describeError } from '../../base/errors.ts';
 import { configGroup, groupId, type GroupId } from '../../base/identifiers.ts';
 import { realClock } from '../../base/real.ts';
@@ -9,6 +10,7 @@ import { answerCompareCall, parseCompareCall, type CompareFailed } from '../../c
 import { tablesOf } from '../../compare/tables.ts';
 import { configurationShape } from '../../config-db/configuration-fold.ts';
 import { checkpoint } from '../../store/checkpoint.ts';
+import type { FoldShape } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { currentGroupFile } from '../../store/snapshot-install.ts';
 import { SnapshotReader } from '../../store/snapshot-reader.ts';
@@ -49,6 +51,8 @@ const checkpointBytes = 4 * 1024 * 1024;
 const pinnedBytes = 256 * 1024 * 1024;
 /** A snapshot that nobody has asked for this long is given up. */
 const idleMs = 60_000;
+/** How long an edited row may take to be put back: less than apply stands at a mark. */
+const putBackWithinMs = 1500;
 /** How long a compare's first call waits for the mark to be applied here. */
 const openWaitMs = 25_000;
 
@@ -71,8 +75,12 @@ const waiting = new Map<string, ((snapshot: OpenSnapshot | undefined) => void)[]
 const shelf = new SnapshotShelf({
   clock: realClock,
   fileOf: (group) => currentGroupFile(join(folder, groupFileName(group))),
-  shapeOf: (group) => (group === configGroup ? configurationShape : ledgerFold),
+  shapeOf,
 });
+
+function shapeOf(group: GroupId): FoldShape {
+  return group === configGroup ? configurationShape : ledgerFold;
+}
 
 function nameOf(compare: string, group: string): string {
   return `${compare} ${group}`;
@@ -84,13 +92,34 @@ function give(name: string, snapshot: OpenSnapshot | undefined): void {
   for (const resolve of resolvers) resolve(snapshot);
 }
 
-/** Pins the state of a group's file as it is now: its writer stands at the compare's mark. */
-function openSnapshot({ compare, group, path }: { compare: string; group: GroupId; path: string }): void {
+/**
+ * Pins the state of a group's file as it is now: its writer stands at the compare's mark. A row that somebody has just
+ * edited in the sqlite3 shell is not what the log says until the writer has put it back: that is waited for. Where it
+ * takes too long, because a shell holds the file locked, there is no snapshot.
+ */
+async function openSnapshot({
+  compare,
+  group,
+  path,
+}: {
+  compare: string;
+  group: GroupId;
+  path: string;
+}): Promise<void> {
   const name = nameOf(compare, group);
-  if (snapshots.has(name)) return;
-  const snapshot = { reader: SnapshotReader.open(path), path, usedMs: realClock.monotonicMs() };
-  snapshots.set(name, snapshot);
-  give(name, snapshot);
+  const deadlineMs = realClock.monotonicMs() + putBackWithinMs;
+  while (!snapshots.has(name)) {
+    const reader = SnapshotReader.open(path, shapeOf(group).isEdited);
+    if (!reader.isEdited) {
+      const snapshot = { reader, path, usedMs: realClock.monotonicMs() };
+      snapshots.set(name, snapshot);
+      give(name, snapshot);
+      return;
+    }
+    reader.close();
+    if (realClock.monotonicMs() > deadlineMs) return;
+    await delay(realClock, 20);
+  }
 }
 
 function closeSnapshot(name: string): void {
@@ -161,7 +190,7 @@ async function carryOut(request: ToMaintenanceThread['request']): Promise<Reply>
       shelf.tend();
       return { kind: 'checkpointed', files: checkpointLarge() };
     case 'open':
-      openSnapshot(request);
+      await openSnapshot(request);
       return { kind: 'done' };
     case 'compare':
       return { kind: 'result', result: await compare(request.parameters) };

@@ -15,10 +15,12 @@ import { ReplayGuard } from '../../base/replay-guard.ts';
 import { Sealer } from '../../base/sealing.ts';
 import { voters, type Endpoint, type NodeSpecification, type Topology } from '../../base/topology.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
+import { closedShellEdits } from '../../config-db/shell-edits.ts';
 import { acquireFolderLock, type FolderLock } from '../../store/folder-lock.ts';
 import { EdgeFile } from '../../store/edge-store.ts';
 import { countStandIns } from '../../store/ledger-reports.ts';
 import { NodeState } from '../../store/node-state.ts';
+import { currentGroupFile } from '../../store/snapshot-install.ts';
 import { SalvageFile } from '../../store/salvage.ts';
 import { AcquirerServer } from '../../switch/acquirer-server.ts';
 import { Edge } from '../../switch/edge.ts';
@@ -39,8 +41,9 @@ import { Operations } from './operations.ts';
 import { errorReply, PeerCalls, type CallReply, type CallRequest } from './peer-calls.ts';
 import { processStatus, siteOf } from './process-status.ts';
 import { diskStatus, processResources } from './resources.ts';
-import type { ProcessStatus } from './status.ts';
-import { groupOfFile } from './thread-writer.ts';
+import { noEdits, type ProcessStatus } from './status.ts';
+import { ShellDesk } from './shell-desk.ts';
+import { groupFileName, groupOfFile } from './thread-writer.ts';
 
 export interface NodeOptions {
   readonly id: NodeId;
@@ -60,6 +63,8 @@ const onlyLink = 'acquirer';
 const maximumAnswerBytes = 950_000;
 const tickMs = 25;
 const slowTickMs = 1000;
+/** How soon an edit by the sqlite3 shell that the writer has noticed goes on its way. */
+const shellTickMs = 100;
 /** A pause of the deciding thread that acquirers notice. */
 const longDelayMs = 250;
 const closeGraceMs = 3000;
@@ -91,6 +96,7 @@ export class QuadrantNode {
   #forwarder: Forwarder | undefined;
   #calls: PeerCalls | undefined;
   #operations: Operations | undefined;
+  #shellDesk: ShellDesk | undefined;
   #server: AcquirerServer | undefined;
   #ticks: Timer[] = [];
   #stopping = false;
@@ -264,6 +270,7 @@ export class QuadrantNode {
       inFlight: this.#edge?.inFlight ?? 0,
       reversalsDue: this.#edge?.reversalsDue ?? 0,
       standIn: this.#standIns(),
+      edits: this.#shellDesk?.status ?? noEdits,
       restrictionsUndelivered: this.#edge?.undeliveredRestrictions.length ?? 0,
       salvage: (group) => this.#files?.salvage.counts(group) ?? { pending: 0, adopted: 0, voided: 0 },
       counters: {
@@ -342,6 +349,9 @@ export class QuadrantNode {
         this.#remarks.say('warn', 'stood-still', { delayMs }, 'the deciding thread stood still');
       this.#consensus.ticked(this.#options.clock.monotonicMs());
       this.#edge?.tick();
+    });
+    this.#every(shellTickMs, () => {
+      this.#shellDesk?.tick();
     });
     this.#every(slowTickMs, () => {
       this.#lookAtEdgeFile();
@@ -478,6 +488,17 @@ export class QuadrantNode {
         bus.send(to, 'call', bytes);
       },
       serve: (_from, request) => operations.serve('peer', request),
+    });
+    this.#shellDesk = new ShellDesk({
+      self: id,
+      clock,
+      log: this.#options.log,
+      database: () => groups.hosted.get(configGroup)?.reader.database,
+      bring: (change) => operations.enterShellChange(change),
+      close: (outcome) => {
+        this.#consensus.post({ kind: 'close-edit', group: configGroup, outcome });
+      },
+      closedBefore: closedShellEdits(currentGroupFile(join(this.#folder, groupFileName(configGroup)))),
     });
     this.#edge = edge;
     this.#forwarder = forwarder;

@@ -23,6 +23,7 @@ import { CardCalls, cardPeerMethods, type CardCallsOptions } from './card-calls.
 import { ConfigurationCalls, configurationPeerMethods } from './configuration-calls.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
+import type { ShellChange } from './shell-desk.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
 export interface OperationsOptions extends CardCallsOptions {
@@ -106,6 +107,11 @@ export class Operations {
       hosted: (group) => this.#hosted(group),
       configuration: () => this.#configuration(),
     });
+  }
+
+  /** A change that the sqlite3 shell has made in this node's file: the log index, 0 when nothing had to be changed. */
+  enterShellChange(change: ShellChange): Promise<number> {
+    return this.#configurations.enterShellChange(change);
   }
 
   async serve(caller: 'operator' | 'peer', request: CallRequest): Promise<CallReply> {

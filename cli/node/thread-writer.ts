@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 
 import { SwitchError } from '../../base/errors.ts';
 import { configGroup, type GroupId } from '../../base/identifiers.ts';
+import type { EditOutcome } from '../../store/group-file.ts';
 import type { GroupWriter, OpenedGroup, SnapshotRequest, WriteRequest, WriterEvent } from '../../store/writer.ts';
 import type { FromWriterThread, ToWriterThread, WriterThreadData } from './writer-thread.ts';
 
@@ -80,6 +81,11 @@ export class ThreadWriter implements GroupWriter {
 
   finishCheckpoint(group: GroupId): void {
     this.#post({ kind: 'finish-checkpoint', group });
+  }
+
+  /** Has it noted what became of an edit by the sqlite3 shell. */
+  closeEdit(group: GroupId, outcome: EditOutcome): void {
+    this.#post({ kind: 'close-edit', group, outcome });
   }
 
   snapshot(request: SnapshotRequest): void {

@@ -5,7 +5,7 @@ import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.t
 import { realClock } from '../../base/real.ts';
 import { configurationFold } from '../../config-db/configuration-fold.ts';
 import type { RewriteTopology } from '../../config-db/rewrite.ts';
-import { GroupFile, noFold, type Fold } from '../../store/group-file.ts';
+import { GroupFile, noFold, type EditOutcome, type Fold } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { emptyGroupFile } from '../../store/snapshot-install.ts';
 import { WriteQueue } from '../../store/write-queue.ts';
@@ -36,6 +36,7 @@ export type ToWriterThread =
   | { readonly kind: 'trim'; readonly group: GroupId; readonly through: number }
   | { readonly kind: 'resume'; readonly group: GroupId }
   | { readonly kind: 'finish-checkpoint'; readonly group: GroupId }
+  | { readonly kind: 'close-edit'; readonly group: GroupId; readonly outcome: EditOutcome }
   | { readonly kind: 'snapshot'; readonly request: SnapshotRequest }
   | { readonly kind: 'close'; readonly call: number };
 
@@ -67,6 +68,14 @@ const emit = (event: WriterEvent): void => {
   events.push(event);
 };
 const queue = new WriteQueue(realClock, emit, undefined, new SharedMeters(data.meters).writer);
+
+/** How soon an edit by the sqlite3 shell is noticed. */
+const tendEditsMs = 100;
+let tending = realClock.after(tendEditsMs, tendEdits);
+function tendEdits(): void {
+  queue.tendEdits();
+  tending = realClock.after(tendEditsMs, tendEdits);
+}
 
 function foldOf(group: GroupId): Fold {
   if (data.witness) return noFold;
@@ -123,10 +132,14 @@ port.on('message', (message: ToWriterThread) => {
     case 'finish-checkpoint':
       queue.finishCheckpoint(message.group);
       break;
+    case 'close-edit':
+      queue.closeEdit(message.group, message.outcome);
+      break;
     case 'snapshot':
       queue.snapshot(withBuffer(message.request));
       break;
     case 'close':
+      tending.cancel();
       queue.close();
       post({ kind: 'closed', call: message.call });
       port.close();
