@@ -245,7 +245,7 @@ describe('derived columns are made anew', () => {
       assert.equal(action, ['out', 'own', 'standby', 'standby'][at]);
       const view = readConfigurationView(node.database);
       assert.deepEqual(view?.orders.get(a), ['n2', 'n3', 'n4']);
-      assert.equal(view?.rankIn(a), at === 0 ? undefined : at);
+      assert.equal(view.rankIn(a), at === 0 ? undefined : at);
     }
     const [, , third] = seeded(state('maintenance'), state('in-service'));
     assert.deepEqual(readDerivedRows(third?.database ?? new Database(':memory:')), before);

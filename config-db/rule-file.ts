@@ -45,7 +45,7 @@ export interface RuleFile {
   /** Tests that were run; all have passed. */
   readonly tests: number;
   /** Throws REWRITE_RULES_INVALID with line and reason when the rules are not total over these rows and nodes. */
-  checkAgainst(rows: DerivableRows, topology: RewriteTopology): void;
+  readonly checkAgainst: (rows: DerivableRows, topology: RewriteTopology) => void;
 }
 
 /** The rule set as the row that is entered. Throws as `readRuleFile`. */
