@@ -32,6 +32,7 @@ const ledgerTables: readonly TableSpecification[] = [
     'pan_hash pan_key_version pan_cipher expiry status currency limit_minor held_minor posted_minor usage_date' +
       ' usage_count usage_minor changed_at_index number version change entered_at_ms entered_by origin deleted_at_ms',
   ),
+  table('card_place', 'card_id', 'bin left_by'),
   table('card_version', 'card_id version', 'change entered_at_ms entered_by origin expiry status limit_minor'),
   table(
     'card_restriction',
@@ -51,7 +52,7 @@ const ledgerTables: readonly TableSpecification[] = [
   table('undelivered_attempt', 'attempt', 'log_index request_key transaction_index released'),
   table(
     'resolution',
-    'offered_term offered_index',
+    'offered_group offered_term offered_index',
     'offered_hash offered_by log_index entered_at_ms outcome reason request_key card_id',
   ),
   table(
@@ -59,6 +60,12 @@ const ledgerTables: readonly TableSpecification[] = [
     'attempt',
     'log_index node sequence card_id request_key outcome transaction_index amount_minor overspent_minor approved_at_ms' +
       ' entered_at_ms',
+  ),
+  table(
+    'range_move',
+    'move',
+    'direction prefix nested other_group log_index end_index parts cards through rows_hash config_index',
+    ['nested'],
   ),
 ];
 

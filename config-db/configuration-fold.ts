@@ -46,6 +46,9 @@ const schema = `
     prefix TEXT PRIMARY KEY, group_id TEXT NOT NULL, description TEXT NOT NULL, issuer TEXT NOT NULL,
     durability TEXT NOT NULL, hold_days INTEGER NOT NULL, ${derivedSql} ${bookkeepingSql}
   ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS range_move (
+    prefix TEXT PRIMARY KEY, to_group TEXT NOT NULL, move_id TEXT NOT NULL, ${bookkeepingSql}
+  ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS range_limit (
     prefix TEXT NOT NULL, currency TEXT NOT NULL, transaction_maximum_minor INTEGER, daily_maximum_minor INTEGER,
     daily_maximum_count INTEGER, stand_in_floor_minor INTEGER, stand_in_card_count INTEGER,

@@ -4,7 +4,7 @@ import type { Pan } from '../base/pan.ts';
 import type { Configuration } from './configuration.ts';
 import { parseFailoverOrder } from './failover-order.ts';
 import { RangeTable } from './routing.ts';
-import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from './rows.ts';
+import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow, RangeMoveRow } from './rows.ts';
 
 /** A group's first node owns; whoever else comes to own stands by for it. */
 type Duty = 'own' | 'standby';
@@ -25,6 +25,8 @@ export class ConfigurationView {
   readonly #ranges: RangeTable;
   readonly #limits: ReadonlyMap<string, Readonly<Record<Duty, RangeLimitRow>>>;
   readonly #merchantLimits: ReadonlyMap<string, MinorUnits>;
+  readonly #prefixes: readonly string[];
+  readonly #moves: ReadonlyMap<string, RangeMoveRow>;
   readonly #links: ReadonlyMap<string, AcquirerLinkRow>;
   readonly #orders: ReadonlyMap<GroupId, readonly NodeId[]>;
   readonly #ranks: ReadonlyMap<string, number>;
@@ -51,6 +53,8 @@ export class ConfigurationView {
         row.transaction_maximum_minor,
       ]),
     );
+    this.#prefixes = configuration.pan_range.map(({ prefix }) => prefix);
+    this.#moves = new Map(configuration.range_move.map((row) => [row.prefix, row]));
     this.#links = new Map(configuration.acquirer_link.map((row) => [row.link_id, row]));
     this.#ranks = new Map(
       derived.flatMap(({ table, key, columns }) =>
@@ -90,6 +94,27 @@ export class ConfigurationView {
   /** As what this node decides for the group when it does. */
   dutyIn(group: GroupId): Duty {
     return this.#ranks.get(group) === 1 ? 'own' : 'standby';
+  }
+
+  /** The range with exactly this prefix. */
+  range(prefix: string): PanRangeRow | undefined {
+    const found = this.#ranges.find(prefix);
+    return found.prefix === prefix ? found : undefined;
+  }
+
+  /** The move that the range is on, if it is on one (R12). */
+  moveOf(prefix: string): RangeMoveRow | undefined {
+    return this.#moves.get(prefix);
+  }
+
+  /** Ranges that are on their way to another group. */
+  get moves(): readonly RangeMoveRow[] {
+    return [...this.#moves.values()];
+  }
+
+  /** Prefixes of the ranges within a range: their cards are not its. */
+  nestedIn(prefix: string): readonly string[] {
+    return this.#prefixes.filter((each) => each.length > prefix.length && each.startsWith(prefix)).sort();
   }
 
   link(id: string): AcquirerLinkRow | undefined {

@@ -22,6 +22,7 @@ export type Configuration = { readonly [Table in ConfigurationTable]: readonly C
 const configurationSchema: z.ZodType<Configuration> = z.strictObject({
   failover_map: z.array(configurationSchemas.failover_map),
   pan_range: z.array(configurationSchemas.pan_range),
+  range_move: z.array(configurationSchemas.range_move).default([]),
   range_limit: z.array(configurationSchemas.range_limit).default([]),
   merchant_limit: z.array(configurationSchemas.merchant_limit).default([]),
   node_state: z.array(configurationSchemas.node_state).default([]),
@@ -127,6 +128,18 @@ function problemsOfRanges(configuration: Configuration): Problem[] {
       problems.push({ path: `${table}[${index}].prefix`, message: 'no range has this prefix' });
     });
   }
+  configuration.range_move.forEach((row, index) => {
+    const path = `range_move[${index}]`;
+    const range = configuration.pan_range.find(({ prefix }) => prefix === row.prefix);
+    if (range === undefined) problems.push({ path: `${path}.prefix`, message: 'no range has this prefix' });
+    if (!groups.has(row.to_group)) {
+      problems.push({ path: `${path}.to_group`, message: `no group ${row.to_group} in failover_map` });
+    }
+    if (range?.group_id === row.to_group) {
+      problems.push({ path: `${path}.to_group`, message: `the range is group ${row.to_group}'s already` });
+    }
+    if (row.prefix === '') problems.push({ path: `${path}.prefix`, message: 'the catch-all range cannot be moved' });
+  });
   return problems;
 }
 

@@ -140,6 +140,7 @@ describe('a canonical row', () => {
     assert.deepEqual(configurationTables, [
       'failover_map',
       'pan_range',
+      'range_move',
       'range_limit',
       'merchant_limit',
       'node_state',

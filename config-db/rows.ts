@@ -32,6 +32,17 @@ export interface PanRangeRow {
   readonly hold_days: number;
 }
 
+/**
+ * A range that is on its way to another group (R12). It stands while the move is under way; with its end the range gets
+ * the group, and the row goes.
+ */
+export interface RangeMoveRow {
+  readonly prefix: string;
+  readonly to_group: GroupId;
+  /** Names the move in the logs of both groups; never used again. */
+  readonly move_id: string;
+}
+
 /** Limits for every card of a range, for each currency; null: no limit of that kind. */
 export interface RangeLimitRow {
   readonly prefix: string;
@@ -86,6 +97,7 @@ export interface RewriteRuleSetRow {
 export interface ConfigurationRows {
   readonly failover_map: FailoverMapRow;
   readonly pan_range: PanRangeRow;
+  readonly range_move: RangeMoveRow;
   readonly range_limit: RangeLimitRow;
   readonly merchant_limit: MerchantLimitRow;
   readonly node_state: NodeStateRow;
@@ -96,6 +108,7 @@ export interface ConfigurationRows {
 export interface ConfigurationKeys {
   readonly failover_map: Pick<FailoverMapRow, 'group_id'>;
   readonly pan_range: Pick<PanRangeRow, 'prefix'>;
+  readonly range_move: Pick<RangeMoveRow, 'prefix'>;
   readonly range_limit: Pick<RangeLimitRow, 'prefix' | 'currency'>;
   readonly merchant_limit: Pick<MerchantLimitRow, 'prefix' | 'merchant_category' | 'currency'>;
   readonly node_state: Pick<NodeStateRow, 'node_id'>;
@@ -171,6 +184,11 @@ export const configurationSchemas = {
     durability: z.enum(['quorum', 'local']),
     hold_days: integer(1, 365),
   }),
+  range_move: z.strictObject({
+    prefix,
+    to_group: groupIdentifier,
+    move_id: z.string().regex(/^[a-z0-9-]{1,40}$/, 'expected up to 40 small letters, digits and dashes'),
+  }),
   range_limit: z.strictObject({
     prefix,
     currency,
@@ -218,6 +236,7 @@ export const configurationSchemas = {
 export const keySchemas = {
   failover_map: configurationSchemas.failover_map.pick({ group_id: true }),
   pan_range: configurationSchemas.pan_range.pick({ prefix: true }),
+  range_move: configurationSchemas.range_move.pick({ prefix: true }),
   range_limit: configurationSchemas.range_limit.pick({ prefix: true, currency: true }),
   merchant_limit: configurationSchemas.merchant_limit.pick({ prefix: true, merchant_category: true, currency: true }),
   node_state: configurationSchemas.node_state.pick({ node_id: true }),

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { existsSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 
+import { emptyGroupFile } from '../store/snapshot-install.ts';
 import { readByHand } from '../store/testing.ts';
 import { ConfigFile, shell } from './testing.ts';
 
@@ -12,7 +14,7 @@ interface Edit {
   readonly edited_at: string | null;
 }
 
-function edits({ path }: ConfigFile): Edit[] {
+function edits({ path }: { readonly path: string }): Edit[] {
   return readByHand(
     path,
     "SELECT json_object('outcome', outcome, 'reason', reason, 'proposal', proposal, 'rows', rows, 'edited_at', edited_at) FROM shell_edit ORDER BY sequence",
@@ -218,6 +220,40 @@ describe('an edit by the sqlite3 shell', () => {
     config.file.tendEdits([]);
     assert.equal(content(config), before);
     assert.deepEqual(summary(edits(config)[0]), ['update acquirer_link acquirer deadline_ms']);
+  });
+});
+
+describe('a copy that is made anew', () => {
+  test('takes over what was edited in the one that it replaces, noticed or not, and what became of earlier edits', (context) => {
+    const config = new ConfigFile(context).enterSample();
+    shell(config.path, 'UPDATE failover_map SET rank = 4;');
+    config.file.tendEdits([]);
+    shell(config.path, 'UPDATE acquirer_link SET deadline_ms = 999;');
+    config.file.tendEdits([]);
+    shell(config.path, "UPDATE pan_range SET hold_days = 9 WHERE prefix = '990001';");
+    const [, waiting] = edits(config);
+    config.file.close();
+    const fresh = emptyGroupFile(config.path);
+    config.restart();
+    const found = edits({ path: fresh });
+    assert.deepEqual(
+      found.map(({ outcome }) => outcome),
+      ['refused', 'waiting', 'waiting'],
+    );
+    assert.equal(found[1]?.proposal, waiting?.proposal);
+    assert.match(found[2]?.proposal ?? '', /hold_days\\":9/);
+    assert.equal(existsSync(config.path), false);
+  });
+
+  test('says so when what it replaces cannot be read', (context) => {
+    const config = new ConfigFile(context).enterSample();
+    config.file.close();
+    writeFileSync(config.path, 'no database');
+    const fresh = emptyGroupFile(config.path);
+    config.restart();
+    const [edit, ...more] = edits({ path: fresh });
+    assert.deepEqual(more, []);
+    assert.match(edit?.reason ?? '', /^what was edited in the copy that this one replaces cannot be read: /);
   });
 });
 

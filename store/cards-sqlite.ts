@@ -40,6 +40,12 @@ export const cardsSchema = `
     deleted_at_ms INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS card_deleted ON card (deleted_at_ms) WHERE deleted_at_ms > 0;
+  CREATE TABLE IF NOT EXISTS card_place (
+    card_id TEXT PRIMARY KEY,
+    bin TEXT NOT NULL,
+    left_by TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS card_place_bin ON card_place (bin, card_id);
   CREATE TABLE IF NOT EXISTS card_version (
     card_id TEXT NOT NULL,
     version INTEGER NOT NULL,
@@ -143,6 +149,7 @@ interface Writing {
   readonly updateMoney: Database.Statement;
   readonly updateCard: Database.Statement;
   readonly removals: readonly Database.Statement[];
+  readonly placeCard: Database.Statement;
   readonly insertVersion: Database.Statement;
   readonly trimVersions: Database.Statement;
   readonly putRestriction: Database.Statement;
@@ -174,7 +181,8 @@ export class SqliteCards implements CardsState {
     );
     this.#selectRestriction = select('SELECT * FROM card_restriction WHERE restriction_id = ?');
     this.#selectPurgeable = select(
-      'SELECT card_id FROM card WHERE deleted_at_ms > 0 AND deleted_at_ms <= @at AND held_minor = 0 AND NOT EXISTS' +
+      "SELECT card_id FROM card JOIN card_place USING (card_id) WHERE left_by = '' AND" +
+        ' deleted_at_ms > 0 AND deleted_at_ms <= @at AND held_minor = 0 AND NOT EXISTS' +
         ' (SELECT 1 FROM card_transaction AS used WHERE used.card_id = card.card_id AND used.decided_at_ms > @at)' +
         ' ORDER BY deleted_at_ms, card_id LIMIT @limit',
     );
@@ -284,6 +292,10 @@ export class SqliteCards implements CardsState {
     for (const removal of this.#writing?.removals ?? []) removal.run(card);
   }
 
+  placeCard(card: CardId, bin: string): void {
+    this.#writing?.placeCard.run(card, bin);
+  }
+
   addVersion(row: CardVersionRow): void {
     this.#writing?.insertVersion.run(
       row.cardId,
@@ -327,7 +339,10 @@ function prepareWriting(database: Database.Database): Writing {
         ' number = ?, version = ?, change = ?, entered_at_ms = ?, entered_by = ?, origin = ?, deleted_at_ms = ?,' +
         ' changed_at_index = ? WHERE card_id = ?',
     ),
-    removals: ['card_version', 'card_restriction', 'card_replaced_number', 'card'].map((table) =>
+    placeCard: database.prepare(
+      "INSERT INTO card_place VALUES (?, ?, '') ON CONFLICT DO UPDATE SET bin = excluded.bin",
+    ),
+    removals: ['card_place', 'card_version', 'card_restriction', 'card_replaced_number', 'card'].map((table) =>
       database.prepare(`DELETE FROM ${table} WHERE card_id = ?`),
     ),
     insertVersion: database.prepare(`INSERT INTO card_version VALUES (${places(9)})`),

@@ -16,6 +16,7 @@ const group = groupId('a');
 const at = 1_772_366_400_000;
 
 const imported = (name: string, status: CardStatus = 'active'): CardImport => ({
+  bin: '40000000',
   panHash: name,
   panKeyVersion: 1,
   panCipher: `cipher of ${name}`,
@@ -138,6 +139,7 @@ describe('a purge', () => {
         {
           kind: 'replace',
           card: first,
+          bin: '40000001',
           panHash: 'two',
           panKeyVersion: 1,
           panCipher: 'c',
@@ -167,7 +169,7 @@ test('of its earlier numbers the card is known as each of them is', () => {
   const bench = new Bench();
   bench.enter(entry([], [imported('one')]));
   const next = (panHash: string, restriction: string): CardChange => ({
-    ...{ kind: 'replace', card: first, panHash, panKeyVersion: 1, panCipher: 'c', expiry: '3112' },
+    ...{ kind: 'replace', card: first, bin: '40000000', panHash, panKeyVersion: 1, panCipher: 'c', expiry: '3112' },
     ...{ status: 'closed', restriction },
   });
   bench.enter(entry([next('two', 'x')]));
@@ -229,7 +231,7 @@ test('an overlay shows what the file will: whatever is entered, and wherever it 
         if (each.kind === 'delete' && bench.overlay.restriction(each.restriction) !== undefined) continue;
         if (each.kind === 'replace') {
           hashes.push(`n${place}`);
-          const replaced = { panHash: `n${place}`, panKeyVersion: 1, panCipher: 'c', expiry: '3112' };
+          const replaced = { bin: '40000000', panHash: `n${place}`, panKeyVersion: 1, panCipher: 'c', expiry: '3112' };
           bench.enter(entry([{ ...each, ...replaced, restriction: `x${place}` }]));
         } else bench.enter(entry([each]));
       }

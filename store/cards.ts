@@ -90,6 +90,8 @@ export interface CardsState extends CardsReader {
   reviseCard(row: CardRow): void;
   /** The row, its versions, restrictions and earlier numbers. */
   removeCard(row: CardRow): void;
+  /** Where a card is found by its range: the first digits of its present number. */
+  placeCard(card: CardId, bin: string): void;
   /** A version that is past; older ones than `keptVersions` before it go. */
   addVersion(row: CardVersionRow): void;
   putRestriction(row: RestrictionRow): void;
@@ -129,6 +131,7 @@ export function applyCards(state: CardsState, group: GroupId, index: number, ter
 function addCard(state: CardsState, id: CardId, index: number, entry: CardsEntry, added: CardImport): void {
   const { status } = added;
   const { at, by, origin } = entry;
+  state.placeCard(id, added.bin);
   state.addCard({
     cardId: id,
     panHash: added.panHash,
@@ -205,6 +208,7 @@ function applyChange(state: CardsState, index: number, entry: CardsEntry, card: 
     }
     case 'replace': {
       const { panHash, panKeyVersion, panCipher, expiry } = change;
+      state.placeCard(card.cardId, change.bin);
       place(change.restriction, card.number, change.status, at);
       const status = moreRestrictive(card.status, change.status);
       state.putReplacedNumber({ panHash: card.panHash, card: card.cardId, number: card.number, status });

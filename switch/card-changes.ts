@@ -11,6 +11,7 @@ import type { CardChange, CardImport, CardsEntry } from '../store/entry.ts';
 
 /** A card as an issuer's file or an operator gives it, its number already hashed and encrypted. */
 export interface CardInput {
+  readonly bin: string;
   readonly panHash: string;
   readonly panKeyVersion: number;
   readonly panCipher: string;
@@ -84,7 +85,7 @@ export type CardRequest =
       readonly kind: 'replace';
       readonly panHash: string;
       readonly replaces: number;
-      readonly by: Pick<CardInput, 'panHash' | 'panKeyVersion' | 'panCipher'>;
+      readonly by: Pick<CardInput, 'bin' | 'panHash' | 'panKeyVersion' | 'panCipher'>;
       readonly expiry: string;
       readonly status: CardStatus;
     }

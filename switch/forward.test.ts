@@ -72,6 +72,7 @@ class End {
 const forwarded = (request: SwitchRequest, id = 1): ForwardedRequest => ({
   id,
   attempt: `n1.1.${id}`,
+  group,
   remainingMs: 2987,
   request,
 });

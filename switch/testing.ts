@@ -5,7 +5,7 @@ import { Pan } from '../base/pan.ts';
 import { seededRandom } from '../base/random.ts';
 import type { CardKeys } from '../base/card-keys.ts';
 import { ConfigurationView } from '../config-db/configuration-view.ts';
-import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from '../config-db/rows.ts';
+import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow, RangeMoveRow } from '../config-db/rows.ts';
 import {
   chainEntry,
   encodeBody,
@@ -126,6 +126,7 @@ export const everyForm: readonly [string, Partial<SwitchRequest>][] = [
 export function cardImport(changes: Partial<CardImport> & { readonly pan?: Pan } = {}): CardImport {
   const { pan: number = pan, ...rest } = changes;
   return {
+    bin: number.bin(),
     panHash: hashOf(number),
     panKeyVersion: 1,
     panCipher: 'cipher',
@@ -166,6 +167,9 @@ export const emptyLedger: LedgerReader = {
   undeliveredAttempts: () => [],
   resolution: () => undefined,
   standIn: () => undefined,
+  rangeMove: () => undefined,
+  leftBy: () => '',
+  standingHolds: () => [],
 };
 
 /** One group's cards: every decision is made and applied at once, as an owner does with its overlay. */
@@ -310,7 +314,7 @@ export class TestLedger {
 }
 
 /** The card keys of a test: `hashOf` for a hash. */
-export const cardKeys = { version: 1, hash: hashOf } as unknown as CardKeys;
+export const cardKeys = { version: 1, hash: hashOf, decrypt: () => undefined } as unknown as CardKeys;
 
 export const localPan = panOf('990002000000001');
 export const foreignPan = panOf('990009000000001');
@@ -332,7 +336,11 @@ export function standInView(): ConfigurationView {
 }
 
 /** 990001 of group a waits for the quorum, 990002 is local; everything else is group b's. */
-export function configurationView(index = 1, limits: readonly RangeLimitRow[] = []): ConfigurationView {
+export function configurationView(
+  index = 1,
+  limits: readonly RangeLimitRow[] = [],
+  moves: readonly RangeMoveRow[] = [],
+): ConfigurationView {
   return new ConfigurationView(
     index,
     {
@@ -346,6 +354,7 @@ export function configurationView(index = 1, limits: readonly RangeLimitRow[] = 
         { ...range, prefix: '990002', durability: 'local' },
         { ...range, prefix: '990009', group_id: otherGroup },
       ],
+      range_move: [...moves],
       range_limit: [...limits],
       merchant_limit: [],
       node_state: [],
@@ -471,7 +480,9 @@ export const approvalOutcome: OwnerOutcome = {
   answer: { responseCode: '00', authorizationCode: '123456', additionalAmounts: '' },
 };
 
-export function bounceOutcome(reason: (OwnerOutcome & { kind: 'bounce' })['reason']): OwnerOutcome {
+export function bounceOutcome(
+  reason: Exclude<(OwnerOutcome & { kind: 'bounce' })['reason'], 'other-group'>,
+): OwnerOutcome {
   return { kind: 'bounce', reason };
 }
 

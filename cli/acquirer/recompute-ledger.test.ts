@@ -47,6 +47,7 @@ class LedgerBank implements Bank {
       origin: 'n1',
       changes: [],
       added: cards.map(({ pan, expiry, currency }) => ({
+        bin: pan.bin(),
         panHash: pan.reveal(),
         panKeyVersion: 1,
         panCipher: '',

@@ -39,6 +39,7 @@ const card = z.strictObject({
   limit,
 });
 const cardInput = z.strictObject({
+  bin: z.string().regex(/^[0-9]{8}$/),
   panHash: z.string().regex(/^[0-9a-f]{64}$/),
   panKeyVersion: z.int(),
   panCipher: z.string().max(200),
@@ -69,7 +70,7 @@ const cardRequest = z.discriminatedUnion('kind', [
     kind: z.literal('replace'),
     panHash,
     replaces,
-    by: cardInput.pick({ panHash: true, panKeyVersion: true, panCipher: true }),
+    by: cardInput.pick({ bin: true, panHash: true, panKeyVersion: true, panCipher: true }),
     expiry,
     status: cardStatus,
   }),

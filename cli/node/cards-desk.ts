@@ -40,8 +40,8 @@ export function sealNumber(
   pan: Pan,
   keys: CardKeys,
   random: Random,
-): Pick<CardInput, 'panHash' | 'panKeyVersion' | 'panCipher'> {
-  return { panHash: keys.hash(pan), panKeyVersion: keys.version, panCipher: keys.encrypt(pan, random) };
+): Pick<CardInput, 'bin' | 'panHash' | 'panKeyVersion' | 'panCipher'> {
+  return { bin: pan.bin(), panHash: keys.hash(pan), panKeyVersion: keys.version, panCipher: keys.encrypt(pan, random) };
 }
 
 /** A card from a file, ready for its owner: its number is hashed and encrypted where it was entered. */

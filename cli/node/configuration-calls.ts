@@ -6,7 +6,9 @@ import { configGroup, nodeId, type GroupId, type NodeId } from '../../base/ident
 import type { Logger } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import type { Topology } from '../../base/topology.ts';
-import type { VersionedChange } from '../../config-db/configuration-change.ts';
+import { absent, keyOfChange, type VersionedChange } from '../../config-db/configuration-change.ts';
+import { readVersions } from '../../config-db/configuration-fold.ts';
+import { endOfMove } from '../../config-db/range-changes.ts';
 import { decodeConfigurationChange, encodeConfigurationChange } from '../../config-db/rows.ts';
 import { readShellEdits } from '../../config-db/shell-edits.ts';
 import { by, pan, parse } from './call-parameters.ts';
@@ -43,6 +45,7 @@ const schemas = {
     by,
     origin: z.string(),
     changes: versionedChanges,
+    ends: z.string().max(40).optional(),
   }),
 } as const;
 
@@ -110,12 +113,28 @@ export class ConfigurationCalls {
         return this.#tools.atOwner(configGroup, 'configuration.lead', { ...parameters, id, origin });
       }
       case 'configuration.lead': {
-        const { changes, origin, ...rest } = parse(schemas['configuration.lead'], request);
-        return this.#enterChange({ ...rest, origin: nodeId(origin), changes: decodeChanges(changes) });
+        const { changes, origin, ends, ...rest } = parse(schemas['configuration.lead'], request);
+        const change = { ...rest, origin: nodeId(origin), changes: decodeChanges(changes) };
+        return this.#enterChange(ends === undefined ? change : { ...change, ends });
       }
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
+  }
+
+  /** All of a range that moves has come to its heir: enters that the range is the heir's (R12). */
+  async endMove(move: string): Promise<void> {
+    const { database } = this.#tools.hosted(configGroup).reader;
+    const before = database.transaction(() => readVersions(database))();
+    const changes = endOfMove(before.rows, move).map((change) => ({
+      change,
+      replaces: before.versionOf(change.table, keyOfChange(change))?.version ?? absent,
+    }));
+    if (changes.length === 0) return;
+    await this.#tools.atOwner(configGroup, 'configuration.lead', {
+      ...{ id: `end of move ${move}`, by: `move ${move}`, origin: this.#options.self, ends: move },
+      changes: encodeChanges(changes),
+    });
   }
 
   /** A change that the sqlite3 shell has made in this node's file: the log index, 0 when nothing had to be changed. */

@@ -25,6 +25,7 @@ import { SalvageFile } from '../../store/salvage.ts';
 import { AcquirerServer } from '../../switch/acquirer-server.ts';
 import { Edge } from '../../switch/edge.ts';
 import { Forwarder } from '../../switch/forward.ts';
+import { RangeMover } from '../../switch/range-mover.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
@@ -96,6 +97,7 @@ export class QuadrantNode {
   #forwarder: Forwarder | undefined;
   #calls: PeerCalls | undefined;
   #operations: Operations | undefined;
+  #mover: RangeMover | undefined;
   #shellDesk: ShellDesk | undefined;
   #server: AcquirerServer | undefined;
   #ticks: Timer[] = [];
@@ -349,6 +351,7 @@ export class QuadrantNode {
         this.#remarks.say('warn', 'stood-still', { delayMs }, 'the deciding thread stood still');
       this.#consensus.ticked(this.#options.clock.monotonicMs());
       this.#edge?.tick();
+      this.#mover?.tick();
     });
     this.#every(shellTickMs, () => {
       this.#shellDesk?.tick();
@@ -504,6 +507,18 @@ export class QuadrantNode {
     this.#forwarder = forwarder;
     this.#calls = calls;
     this.#operations = operations;
+    this.#mover = new RangeMover({
+      clock,
+      configuration: () => groups.configuration,
+      ownerOf: (group) => groups.ownerOf(group),
+      foldOf: (group) => groups.foldOf(group),
+      end: (move) => {
+        operations.endMove(move);
+      },
+      onFault: (move, reason) => {
+        this.#remarks.say('warn', 'range-move-failed', { move, reason }, 'a range cannot be taken over: compare it');
+      },
+    });
     this.#server = new AcquirerServer({
       endpoint: specification.acquirer,
       clock,

@@ -91,6 +91,7 @@ test('setting a card that is not on file is CARD_UNKNOWN', async () => {
 
 test('cards for an owner that takes no entries are not entered: OWNER_UNREACHABLE', async () => {
   const card = {
+    bin: '40000000',
     panHash: 'x',
     panKeyVersion: 1,
     panCipher: 'y',
