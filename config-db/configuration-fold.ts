@@ -96,8 +96,8 @@ export function configurationFold(self: NodeId, topology: RewriteTopology): Fold
         writer.apply(index, entry);
       };
     },
-    derive(database) {
-      new ConfigurationWriter(database, self, topology).deriveAll();
+    derive(database, only) {
+      new ConfigurationWriter(database, self, topology).derive(only);
     },
     guard: (database) => new ShellGuard(database, guarded, schema),
   };
@@ -128,7 +128,7 @@ class ConfigurationWriter {
       return { table, key: keyOfChange(change), before, after: this.#stored(change) };
     });
     this.#history.write(index, entry, rows);
-    if (changes.some(({ table }) => rewriting.has(table))) this.#derive();
+    if (changes.some(({ table }) => rewriting.has(table))) this.derive();
   }
 
   #stored(change: ConfigurationChange): string | null {
@@ -137,11 +137,6 @@ class ConfigurationWriter {
     return row === undefined
       ? null
       : encodeConfigurationRow(table, parseConfigurationRow(table, canonicalOf(table, row)));
-  }
-
-  /** Makes all derived columns of rows that have the canonical ones only. */
-  deriveAll(): void {
-    this.#derive();
   }
 
   #change(index: number, entry: ConfigurationEntry, change: ConfigurationChange): void {
@@ -162,8 +157,8 @@ class ConfigurationWriter {
       .run(...valuesOf(row, columnsOf(table)), entry.origin, entry.by, entry.at, index);
   }
 
-  /** Makes derived columns anew: those that come out otherwise than they are. */
-  #derive(): void {
+  /** Makes derived columns anew, of all rows or of these (each as `table key`): those that come out otherwise than they are. */
+  derive(only?: ReadonlySet<string>): void {
     const stored = new Map(readDerivedRows(this.#database, itself).map((row) => [`${row.table} ${row.key}`, row]));
     const originOf: OriginOf = (table, key) => (stored.get(`${table} ${key}`)?.origin ?? this.#self) as NodeId;
     for (const { table, key, derived } of deriveRows(
@@ -173,6 +168,7 @@ class ConfigurationWriter {
       originOf,
     )) {
       const names = allDerivedColumnsOf(table);
+      if (only?.has(`${table} ${key}`) === false) continue;
       const present = stored.get(`${table} ${key}`)?.columns;
       if (names.every((column) => present?.[column] === derived.columns[column])) continue;
       const { where, values } = byKey(table, parseKeyText(table, key));

@@ -4,6 +4,7 @@ import { assert, SwitchError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import { decodeBody, type EntryBody, type LogEntry, type LogPosition } from './entry.ts';
 import { readApplied, readBase } from './log-reader.ts';
+import { appendUndo, changeRows, type RepairedTable, type RowChange, type RowOutcome } from './row-repair.ts';
 import { currentGroupFile, earlierGenerations, removeLeftovers } from './snapshot-install.ts';
 
 /** What tables a fold has, and which of their columns are the same on every node. */
@@ -20,8 +21,11 @@ export interface FoldShape {
 export interface Fold extends FoldShape {
   /** Prepares to apply; the returned function is called inside the file's transaction, once for each entry. */
   open(database: Database.Database, group: GroupId): (index: number, term: number, entry: EntryBody) => void;
-  /** Makes all derived columns, after the other ones came with a snapshot. */
-  derive?(database: Database.Database): void;
+  /**
+   * Makes all derived columns, after the other ones came with a snapshot; or those of these rows alone, each as
+   * `table key`.
+   */
+  derive?(database: Database.Database, only?: ReadonlySet<string>): void;
   /** Of a fold whose tables people edit by hand. */
   guard?(database: Database.Database): EditGuard;
 }
@@ -73,6 +77,15 @@ export interface WriteOutcome {
   readonly base: LogPosition;
   /** Apply stopped right after this mark: the caller opens its snapshots, then lets apply go on. */
   readonly mark: { readonly compare: string; readonly index: number } | undefined;
+}
+
+/** Rows that a repair changes in one transaction. */
+export interface RepairBatch {
+  /** The index at which the right rows were read: the fold must stand there. Undefined: the rows' digests are enough. */
+  readonly at: number | undefined;
+  readonly changes: readonly RowChange[];
+  /** Where what was there before is kept; undefined: nowhere, this is an undoing. */
+  readonly undoFile: string | undefined;
 }
 
 /** Whose file it is, and what is computed in it. */
@@ -307,6 +320,43 @@ export class GroupFile {
    */
   finishCheckpoint(): void {
     this.#database.pragma('wal_checkpoint(PASSIVE)');
+  }
+
+  /**
+   * Changes rows as a repair says, in one durable transaction; what was there before is on disk before it commits. The
+   * log and what waits to be applied are as they were. Throws REPAIR_REFUSED when the fold is not at the batch's index or
+   * a row would not become what it should, and what the disk says: nothing has been changed then.
+   */
+  repair(batch: RepairBatch, tables: readonly RepairedTable[]): readonly RowOutcome[] {
+    if (batch.at !== undefined && batch.at !== this.#applied) {
+      throw new SwitchError('REPAIR_REFUSED', `the fold is at ${this.#applied}, no longer at ${batch.at}`);
+    }
+    this.#sync(true);
+    const transaction = this.#database.transaction((): readonly RowOutcome[] => {
+      // What somebody edits in a shell is no part of it, before or after.
+      this.#guard?.settle();
+      const { outcomes, undo } = changeRows(this.#database, tables, this.identity.fold, batch.changes);
+      for (const { table, key } of undo) if (table === 'log') this.#repairMembership(Number(key[0]?.slice(1)));
+      if (undo.length > 0) this.#guard?.keep();
+      if (batch.undoFile !== undefined && undo.length > 0) appendUndo(batch.undoFile, undo);
+      return outcomes;
+    });
+    let outcomes: readonly RowOutcome[];
+    try {
+      outcomes = transaction.immediate();
+    } catch (error) {
+      this.#guard?.forget();
+      throw error;
+    }
+    this.#unapplied.clear();
+    this.#last = this.#readLast();
+    return outcomes;
+  }
+
+  #repairMembership(index: number): void {
+    this.#database.prepare('DELETE FROM membership WHERE log_index = ?').run(index);
+    const entry = this.#select.get(index);
+    if (entry?.body.startsWith(membershipStart) === true) this.#insertMembership.run(index, entry.body);
   }
 
   #sync(full: boolean): void {

@@ -115,3 +115,19 @@ export class GroupReader {
     this.database.close();
   }
 }
+
+/** Names, in order, of the marks in a group's file that begin with `start`; a running node may be writing to it. */
+export function marksIn(path: string, start: string): readonly string[] {
+  const database = new Database(path, { readonly: true, fileMustExist: true });
+  try {
+    return database
+      .prepare<[string], string>(
+        `SELECT body ->> 'compare' FROM log WHERE body LIKE '{"kind":"mark"%' AND body ->> 'compare' LIKE ? || '%'` +
+          ' ORDER BY log_index',
+      )
+      .pluck()
+      .all(start);
+  } finally {
+    database.close();
+  }
+}

@@ -8,7 +8,7 @@ import { voters, type Endpoint, type Topology } from '../../base/topology.ts';
 import { Driver, type DriverEvent, type ReplicaStatus } from '../../replication/driver.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
 import { openedGroup, type OpenedGroup } from '../../replication/opened-group.ts';
-import type { EditOutcome } from '../../store/group-file.ts';
+import type { EditOutcome, RepairBatch } from '../../store/group-file.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { NodeState } from '../../store/node-state.ts';
 import { SalvageFile } from '../../store/salvage.ts';
@@ -61,6 +61,7 @@ export type ConsensusRequest =
   | { readonly kind: 'drain'; readonly on: boolean }
   | { readonly kind: 'failback'; readonly groups: readonly GroupId[] }
   | { readonly kind: 'rebuild'; readonly group: GroupId }
+  | { readonly kind: 'repair'; readonly group: GroupId; readonly batch: RepairBatch }
   | { readonly kind: 'recover'; readonly group: GroupId; readonly lost: readonly NodeId[]; readonly by: string }
   | { readonly kind: 'close' };
 
@@ -254,6 +255,11 @@ async function answer(request: ConsensusRequest): Promise<unknown> {
         });
       });
       return undefined;
+    case 'repair': {
+      const outcomes = await writer.repair(request.group, request.batch);
+      if (outcomes.includes('changed')) driver.onRepaired(request.group);
+      return outcomes;
+    }
     case 'recover':
       return driver.recover(request.group, request.lost, request.by);
     case 'close':

@@ -10,8 +10,10 @@ import { answerCompareCall, parseCompareCall, type CompareFailed } from '../../c
 import { tablesOf } from '../../compare/tables.ts';
 import { configurationShape } from '../../config-db/configuration-fold.ts';
 import { checkpoint } from '../../store/checkpoint.ts';
+import type { EncodedKey } from '../../store/canonical.ts';
 import type { FoldShape } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
+import type { RowState } from '../../store/row-repair.ts';
 import { currentGroupFile } from '../../store/snapshot-install.ts';
 import { SnapshotReader } from '../../store/snapshot-reader.ts';
 import { SnapshotShelf, type Holding, type OpenReply, type ReadReply } from '../../store/snapshot-shelf.ts';
@@ -29,6 +31,13 @@ export interface ToMaintenanceThread {
         readonly index: number;
       }
     | { readonly kind: 'compare'; readonly parameters: unknown }
+    | {
+        readonly kind: 'read-rows';
+        readonly group: GroupId;
+        readonly compare: string;
+        readonly table: string;
+        readonly keys: readonly EncodedKey[];
+      }
     | { readonly kind: 'snapshot-open'; readonly group: GroupId; readonly holding: Holding }
     | { readonly kind: 'snapshot-read'; readonly snapshot: number; readonly chunk: number }
     | { readonly kind: 'snapshot-close'; readonly snapshot: number }
@@ -41,6 +50,7 @@ export type FromMaintenanceThread =
   | { readonly call: number; readonly kind: 'done' }
   | { readonly call: number; readonly kind: 'checkpointed'; readonly files: readonly string[] }
   | { readonly call: number; readonly kind: 'result'; readonly result: unknown }
+  | { readonly call: number; readonly kind: 'rows'; readonly rows: readonly (RowState | null)[] }
   | { readonly call: number; readonly kind: 'snapshot-opened'; readonly reply: OpenReply }
   | { readonly call: number; readonly kind: 'snapshot-chunk'; readonly reply: ReadReply }
   | { readonly call: number; readonly kind: 'refused'; readonly reason: string };
@@ -163,6 +173,32 @@ async function compare(parameters: unknown): Promise<unknown> {
   return reply;
 }
 
+/** Bytes of rows after which an answer is cut: whoever asks goes on with the next key. */
+const maximumRowBytes = 300_000;
+
+/** The first rows of these, one at least, as the snapshot has them. */
+function readRows({
+  compare: name,
+  group,
+  table,
+  keys,
+}: ToMaintenanceThread['request'] & { kind: 'read-rows' }): (RowState | null)[] {
+  const snapshot = snapshots.get(nameOf(name, group));
+  const specification = tablesOf(group).find((each) => each.name === table);
+  if (snapshot === undefined || specification === undefined) throw new Error('there is no such snapshot or table');
+  snapshot.usedMs = realClock.monotonicMs();
+  const rows: (RowState | null)[] = [];
+  let bytes = 0;
+  for (const key of keys) {
+    if (bytes > maximumRowBytes) break;
+    const row = snapshot.reader.row(specification, key);
+    bytes += row === undefined ? 10 : JSON.stringify(row).length;
+    // Derived columns are each node's own.
+    rows.push(row === undefined ? null : { ...row, values: row.values.slice(0, specification.columns.length) });
+  }
+  return rows;
+}
+
 function awaitSnapshot(name: string): Promise<OpenSnapshot | undefined> {
   return new Promise((resolve) => {
     const timer = realClock.after(openWaitMs, () => {
@@ -194,6 +230,8 @@ async function carryOut(request: ToMaintenanceThread['request']): Promise<Reply>
       return { kind: 'done' };
     case 'compare':
       return { kind: 'result', result: await compare(request.parameters) };
+    case 'read-rows':
+      return { kind: 'rows', rows: readRows(request) };
     case 'snapshot-open':
       return await new Promise((resolve) => {
         shelf.open(request.group, request.holding, (reply) => {

@@ -40,6 +40,7 @@ import { metricsText } from './metrics.ts';
 import { Monitor } from './monitor.ts';
 import { Operations } from './operations.ts';
 import { errorReply, PeerCalls, type CallReply, type CallRequest } from './peer-calls.ts';
+import { RepairDesk } from './repair-desk.ts';
 import { processStatus, siteOf } from './process-status.ts';
 import { diskStatus, processResources } from './resources.ts';
 import { noEdits, type ProcessStatus } from './status.ts';
@@ -90,6 +91,7 @@ export class QuadrantNode {
   readonly #consensus: Consensus;
   readonly #groups: Groups;
   readonly #maintenance: Maintenance;
+  readonly #repairs: RepairDesk;
   readonly #sealer: Sealer | undefined;
   readonly #guard: ReplayGuard;
   #edge: Edge | undefined;
@@ -207,6 +209,14 @@ export class QuadrantNode {
     this.#sealer = sealingKey === undefined ? undefined : new Sealer(sealingKey, random);
     this.#consensus = consensus;
     this.#maintenance = maintenance;
+    this.#repairs = new RepairDesk({
+      folder,
+      clock,
+      log,
+      hasGroup: (group) => this.#groups.hosted.has(group),
+      repair: (group, batch) => consensus.repair(group, batch),
+      readRows: (group, mark, table, keys) => maintenance.readRows(group, mark, table, keys),
+    });
     this.#groups = new Groups({
       topology,
       clock,
@@ -597,6 +607,9 @@ export class QuadrantNode {
       if (request.method === 'compare.call') {
         return { kind: 'result', result: await this.#maintenance.compare(request.parameters) };
       }
+      if (RepairDesk.serves(request.method)) {
+        return { kind: 'result', result: await this.#repairs.serve({ ...request, method: request.method }) };
+      }
       if (this.#operations === undefined) {
         return errorReply(new SwitchError('CALL_INVALID', `a witness does not know "${request.method.slice(0, 40)}"`));
       }
@@ -608,7 +621,7 @@ export class QuadrantNode {
 
   #onMark(group: GroupId, path: string, compare: string, index: number): void {
     void this.#maintenance.openSnapshot(group, path, compare, index).finally(() => {
-      if (!this.#stopped) this.#consensus.post({ kind: 'resume', group });
+      if (!this.#stopped && !this.#repairs.holds(group, compare)) this.#consensus.post({ kind: 'resume', group });
     });
   }
 
