@@ -3,10 +3,12 @@ import type Database from 'better-sqlite3';
 import type { CardId } from '../base/identifiers.ts';
 import type { CardStatus } from './card-status.ts';
 import {
+  keptImports,
   keptVersions,
   type CardRow,
   type CardsState,
   type CardVersionRow,
+  type ImportRow,
   type ReplacedNumberRow,
   type RestrictionRow,
 } from './cards.ts';
@@ -76,6 +78,14 @@ export const cardsSchema = `
     number INTEGER NOT NULL,
     status TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS card_import (
+    file TEXT PRIMARY KEY,
+    through_line INTEGER NOT NULL,
+    log_index INTEGER NOT NULL,
+    entered_at_ms INTEGER NOT NULL,
+    entered_by TEXT NOT NULL,
+    origin TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS card_replaced_number_card ON card_replaced_number (card_id, number);
 `;
 
@@ -144,6 +154,17 @@ function toReplacedNumber(row: Row): ReplacedNumberRow {
   };
 }
 
+function toImport(row: Row): ImportRow {
+  return {
+    file: row['file'] as string,
+    through: Number(row['through_line']),
+    index: Number(row['log_index']),
+    at: Number(row['entered_at_ms']),
+    by: row['entered_by'] as string,
+    origin: row['origin'] as string,
+  };
+}
+
 interface Writing {
   readonly insertCard: Database.Statement;
   readonly updateMoney: Database.Statement;
@@ -155,6 +176,9 @@ interface Writing {
   readonly putRestriction: Database.Statement;
   readonly deleteRestriction: Database.Statement;
   readonly putReplacedNumber: Database.Statement;
+  readonly updateImport: Database.Statement;
+  readonly insertImport: Database.Statement;
+  readonly trimImports: Database.Statement;
 }
 
 /** Cards in a group's file; writing needs a connection that may. */
@@ -167,6 +191,7 @@ export class SqliteCards implements CardsState {
   readonly #selectRestriction: Database.Statement<unknown[], Row>;
   readonly #selectPurgeable: Database.Statement<unknown[], Row>;
   readonly #selectVersions: Database.Statement<unknown[], Row>;
+  readonly #selectImport: Database.Statement<unknown[], Row>;
   readonly #writing: Writing | undefined;
 
   constructor(database: Database.Database) {
@@ -187,6 +212,7 @@ export class SqliteCards implements CardsState {
         ' ORDER BY deleted_at_ms, card_id LIMIT @limit',
     );
     this.#selectVersions = select('SELECT * FROM card_version WHERE card_id = ? ORDER BY version');
+    this.#selectImport = select('SELECT * FROM card_import WHERE file = ?');
     this.#writing = database.readonly ? undefined : prepareWriting(database);
   }
 
@@ -219,6 +245,11 @@ export class SqliteCards implements CardsState {
   restriction(id: string): RestrictionRow | undefined {
     const row = this.#selectRestriction.get(id);
     return row === undefined ? undefined : toRestriction(row);
+  }
+
+  imported(file: string): ImportRow | undefined {
+    const row = this.#selectImport.get(file);
+    return row === undefined ? undefined : toImport(row);
   }
 
   purgeableCards(at: number, limit: number): readonly CardId[] {
@@ -323,6 +354,12 @@ export class SqliteCards implements CardsState {
   putReplacedNumber({ panHash, card, number, status }: ReplacedNumberRow): void {
     this.#writing?.putReplacedNumber.run(panHash, card, number, status);
   }
+
+  putImport({ file, through, index, at, by, origin }: ImportRow): void {
+    if (this.#writing?.updateImport.run(through, index, at, by, origin, file).changes !== 0) return;
+    this.#writing.insertImport.run(file, through, index, at, by, origin);
+    this.#writing.trimImports.run();
+  }
 }
 
 function prepareWriting(database: Database.Database): Writing {
@@ -352,6 +389,15 @@ function prepareWriting(database: Database.Database): Writing {
         ' ON CONFLICT DO UPDATE SET lifted_at_index = excluded.lifted_at_index',
     ),
     deleteRestriction: database.prepare('DELETE FROM card_restriction WHERE restriction_id = ?'),
+    updateImport: database.prepare(
+      'UPDATE card_import SET through_line = ?, log_index = ?, entered_at_ms = ?, entered_by = ?, origin = ?' +
+        ' WHERE file = ?',
+    ),
+    insertImport: database.prepare(`INSERT INTO card_import VALUES (${places(6)})`),
+    trimImports: database.prepare(
+      'DELETE FROM card_import WHERE file NOT IN' +
+        ` (SELECT file FROM card_import ORDER BY log_index DESC, file LIMIT ${keptImports})`,
+    ),
     putReplacedNumber: database.prepare(
       `INSERT INTO card_replaced_number VALUES (${places(4)}) ON CONFLICT DO UPDATE SET status = excluded.status`,
     ),

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 
 import { cardId, groupId, type CardId } from '../base/identifiers.ts';
 import type { CardStatus } from './card-status.ts';
-import { keptVersions, numberOf } from './cards.ts';
+import { keptImports, keptVersions, numberOf } from './cards.ts';
 import type { CardChange, CardImport, CardsEntry, EntryBody } from './entry.ts';
 import { applyToLedger } from './ledger.ts';
 import { LedgerOverlay } from './ledger-overlay.ts';
@@ -163,6 +163,22 @@ describe('a purge', () => {
     }
     assert.deepEqual([bench.overlay.cardByPanHash('one'), bench.overlay.cardByPanHash('two')], [undefined, undefined]);
   });
+});
+
+test('how far a card file has been entered is known of the newest files, in the overlay as in the file', () => {
+  const bench = new Bench();
+  for (let number = 0; number < keptImports + 3; number++) {
+    bench.enter({ ...entry([]), file: { hash: `file ${number}`, through: 5 } });
+    bench.enter({ ...entry([]), file: { hash: 'the first', through: number + 1 } });
+  }
+  assert.deepEqual(bench.overlay.imported('the first')?.through, keptImports + 3);
+  bench.settle();
+  for (const ledger of [bench.overlay, bench.ledger]) {
+    const { through, by, origin } = ledger.imported('the first') ?? {};
+    assert.deepEqual([through, by, origin], [keptImports + 3, 'ann', 'n3']);
+    assert.equal(ledger.imported('file 0'), undefined);
+  }
+  assert.equal(bench.count('card_import'), keptImports);
 });
 
 test('of its earlier numbers the card is known as each of them is', () => {

@@ -171,6 +171,8 @@ export interface CardsEntry {
   /** Who entered it, and at which node: for the history. */
   readonly by: string;
   readonly origin: string;
+  /** Of a card file: which, and its last line that this entry holds; all before it are in the log. */
+  readonly file?: { readonly hash: string; readonly through: number };
   /** New cards: their ids are this entry's term and index and the position here. */
   readonly added: readonly CardImport[];
   readonly changes: readonly CardChange[];

@@ -1,6 +1,6 @@
 import type { CardId, GroupId } from '../base/identifiers.ts';
 import { RecentMap } from '../base/recent-map.ts';
-import type { CardRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';
+import type { CardRow, ImportRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';
 import type {
   LedgerReader,
   LedgerState,
@@ -46,6 +46,7 @@ export class LedgerOverlay implements LedgerState {
   readonly #undelivered = new Map<string, UndeliveredAttemptRow>();
   readonly #resolutions = new Map<string, ResolutionRow>();
   readonly #standIns = new Map<string, StandInRow>();
+  readonly #imports = new Map<string, Versioned<ImportRow>>();
   readonly #rangeMoves = new Map<string, Versioned<RangeMoveRow>>();
   /** Cards that have left, and by which move. */
   readonly #left = new Map<CardId, string>();
@@ -103,6 +104,7 @@ export class LedgerOverlay implements LedgerState {
       this.#undelivered,
       this.#resolutions,
       this.#standIns,
+      this.#imports,
       this.#rangeMoves,
       this.#left,
       this.#replacedNumbers,
@@ -164,6 +166,10 @@ export class LedgerOverlay implements LedgerState {
   restriction(id: string): RestrictionRow | undefined {
     const later = this.#restrictions.get(id);
     return later === undefined ? this.#base.restriction(id) : later.row;
+  }
+
+  imported(file: string): ImportRow | undefined {
+    return this.#imports.get(file)?.row ?? this.#base.imported(file);
   }
 
   purgeableCards(at: number, limit: number): readonly CardId[] {
@@ -325,6 +331,10 @@ export class LedgerOverlay implements LedgerState {
 
   putReplacedNumber(row: ReplacedNumberRow): void {
     this.#putVersioned(this.#replacedNumbers, row.panHash, row);
+  }
+
+  putImport(row: ImportRow): void {
+    this.#putVersioned(this.#imports, row.file, row);
   }
 
   addTransaction(row: TransactionRow): void {

@@ -100,8 +100,14 @@ export class GroupReader {
   }
 
   /** Up to `count` entries from index `from` on; none when that one has been trimmed. */
-  entries(from: number, count: number): LogEntry[] {
-    const found = this.#entries.all(from, count);
+  entries(from: number, count: number, maximumBytes = Number.MAX_SAFE_INTEGER): LogEntry[] {
+    const found: LogEntry[] = [];
+    let bytes = 0;
+    for (const entry of this.#entries.iterate(from, count)) {
+      found.push(entry);
+      bytes += entry.body.length;
+      if (bytes > maximumBytes) break;
+    }
     return found[0]?.index === from ? found : [];
   }
 

@@ -152,6 +152,7 @@ export const emptyLedger: LedgerReader = {
   restrictions: () => [],
   restriction: () => undefined,
   purgeableCards: () => [],
+  imported: () => undefined,
   transaction: () => undefined,
   transactionByKey: () => undefined,
   transactionsByStan: () => [],
