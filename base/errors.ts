@@ -47,6 +47,14 @@ export const errorCatalogue = {
     hint: 'Look at the disk and the file; `quadrant compare` on the other nodes tells whether their copies are good.',
   },
   SECRETS_INVALID: { retryable: false, hint: 'Restore DATA/secrets from a backup, or begin with empty data: --fresh.' },
+  EVIDENCE_BROKEN: {
+    retryable: false,
+    hint: '`quadrant audit verify` names the record. Keep the folder for a look, and begin a new one.',
+  },
+  REPORT_NOT_KEPT: {
+    retryable: true,
+    hint: 'Make room on the disk, then do it again. Earlier reports are as they were.',
+  },
   LOG_MISSING: {
     retryable: true,
     hint: 'Give the data folder of the cluster with --data; logs are on the machine whose processes write them.',
@@ -65,6 +73,14 @@ export const errorCatalogue = {
   REBUILD_REFUSED: {
     retryable: true,
     hint: 'A copy is made anew only while another process leads its group: drain the node, and look at `quadrant status`.',
+  },
+  REPAIR_REFUSED: {
+    retryable: false,
+    hint: 'Nothing was changed. Compare anew with `quadrant compare`, then repair by that report.',
+  },
+  REPAIR_RUNNING: {
+    retryable: true,
+    hint: 'Wait for the other repair. One that was killed is forgotten after half a minute; the same one may go on at once.',
   },
   REWRITE_RULES_INVALID: {
     retryable: false,

@@ -24,6 +24,11 @@ export class Pan {
     return this.#digits;
   }
 
+  /** The first eight digits, which may be stored and shown: what cards of a range are found by. */
+  bin(): string {
+    return this.#digits.slice(0, 8);
+  }
+
   /** First six and last four digits at most (PCI DSS 4.0.1, requirement 3.4.1). */
   masked(): string {
     return this.#digits.slice(0, 6) + '*'.repeat(this.#digits.length - 10) + this.#digits.slice(-4);

@@ -2,13 +2,16 @@ import { Command, CommanderError } from 'commander';
 
 import { registerLoad } from './acquirer/load-command.ts';
 import { registerSend } from './acquirer/send.ts';
+import { registerAudit } from './commands/audit.ts';
 import { registerCards } from './commands/cards.ts';
 import { registerCompare } from './commands/compare.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerDrain } from './commands/drain.ts';
 import { registerFailback } from './commands/failback.ts';
 import { registerNode } from './commands/node.ts';
+import { registerRanges } from './commands/ranges.ts';
 import { registerRecover } from './commands/recover.ts';
+import { registerRepair } from './commands/repair.ts';
 import { registerStandIn } from './commands/stand-in.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerTail } from './commands/tail.ts';
@@ -62,11 +65,14 @@ registerRecover(program, run);
 registerStandIn(program, run);
 registerConfig(program, run);
 registerCards(program, run);
+registerRanges(program, run);
 registerSend(program, context);
 registerLoad(program, context);
 registerNode(program, run);
 registerVerify(program, run);
 registerCompare(program, run);
+registerRepair(program, run);
+registerAudit(program, run);
 registerDrill(program, run, config !== undefined || data !== undefined);
 
 try {

@@ -32,6 +32,7 @@ describe('copies that are equal', () => {
       [
         ['log', 3_002],
         ['card', 50],
+        ['card_place', 50],
         ['card_transaction', 3_000],
         ['reversal_tombstone', 150],
       ],

@@ -35,7 +35,7 @@ interface Totals {
   readonly differences: number;
 }
 
-function totalsOf(groups: readonly GroupResult[]): Totals {
+export function totalsOf(groups: readonly GroupResult[]): Totals {
   const tables = groups.flatMap((group) => group.tables);
   const sum = (numbers: readonly number[]): number => numbers.reduce((total, each) => total + each, 0);
   return {
@@ -46,10 +46,15 @@ function totalsOf(groups: readonly GroupResult[]): Totals {
   };
 }
 
+/** Every difference that is listed, in the order of groups and tables. */
+export function findingsOf(groups: readonly GroupResult[]): readonly Difference[] {
+  return groups.flatMap((group) => group.tables.flatMap(({ differences }) => differences));
+}
+
 /** The report for a person. Lists up to `maximumPrinted` differences; the JSON report lists more. */
 export function reportText(result: CompareResult, maximumPrinted = 50): string {
   const { groups } = result;
-  const listed = groups.flatMap((group) => group.tables.flatMap(({ differences }) => differences));
+  const listed = findingsOf(groups);
   const { rows, blocks, replyBytes, differences } = totalsOf(groups);
   const more = differences - Math.min(listed.length, maximumPrinted);
   return [
@@ -114,7 +119,7 @@ function describeInconclusive(outcome: Extract<Outcome, { outcome: 'inconclusive
   return `${outcome.node} inconclusive, ${outcome.reason.replaceAll('-', ' ')}: ${outcome.message}`;
 }
 
-const kindText: Readonly<Record<Difference['kind'], string>> = {
+export const kindText: Readonly<Record<Difference['kind'], string>> = {
   'only-here': 'row only here',
   'missing-here': 'row missing here',
   'columns-differ': 'columns differ',

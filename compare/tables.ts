@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto';
 
 import { configGroup, type GroupId } from '../base/identifiers.ts';
-import { derivedColumns } from '../config-db/rewrite.ts';
-import { columnsOf, configurationTables, keyColumnsOf, type ConfigurationTable } from '../config-db/rows.ts';
+import { allDerivedColumnsOf, derivedTables } from '../config-db/rewrite.ts';
+import { columnsOf, configurationTables, keyColumnsOf } from '../config-db/rows.ts';
 import { canonicalFormat } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 
@@ -32,12 +32,14 @@ const ledgerTables: readonly TableSpecification[] = [
     'pan_hash pan_key_version pan_cipher expiry status currency limit_minor held_minor posted_minor usage_date' +
       ' usage_count usage_minor changed_at_index number version change entered_at_ms entered_by origin deleted_at_ms',
   ),
+  table('card_place', 'card_id', 'bin left_by'),
   table('card_version', 'card_id version', 'change entered_at_ms entered_by origin expiry status limit_minor'),
   table(
     'card_restriction',
     'restriction_id',
     'card_id number status entered_at_ms entered_by origin log_index lifted_at_index',
   ),
+  table('card_import', 'file', 'through_line log_index entered_at_ms entered_by origin'),
   table('card_replaced_number', 'pan_hash', 'card_id number status'),
   table(
     'card_transaction',
@@ -51,7 +53,7 @@ const ledgerTables: readonly TableSpecification[] = [
   table('undelivered_attempt', 'attempt', 'log_index request_key transaction_index released'),
   table(
     'resolution',
-    'offered_term offered_index',
+    'offered_group offered_term offered_index',
     'offered_hash offered_by log_index entered_at_ms outcome reason request_key card_id',
   ),
   table(
@@ -60,13 +62,13 @@ const ledgerTables: readonly TableSpecification[] = [
     'log_index node sequence card_id request_key outcome transaction_index amount_minor overspent_minor approved_at_ms' +
       ' entered_at_ms',
   ),
+  table(
+    'range_move',
+    'move',
+    'direction prefix nested other_group log_index end_index parts cards through rows_hash config_index',
+    ['nested'],
+  ),
 ];
-
-/** Tables whose rows each node rewrites for itself. */
-export const rewrittenTables = ['failover_map', 'pan_range'] as const satisfies readonly ConfigurationTable[];
-
-/** Every column that a node derives: those that rules set, and by which rules. */
-export const allDerivedColumns: readonly string[] = [...derivedColumns, 'rule_set_version', 'derived_by'];
 
 const bookkeepingColumns = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
 
@@ -74,7 +76,7 @@ const configurationSpecifications: readonly TableSpecification[] = configuration
   name,
   keyColumns: keyColumnsOf(name),
   columns: [...columnsOf(name), ...bookkeepingColumns],
-  derivedColumns: (rewrittenTables as readonly string[]).includes(name) ? allDerivedColumns : [],
+  derivedColumns: derivedTables.flatMap((table) => (table === name ? allDerivedColumnsOf(table) : [])),
   jsonColumns: [],
   throughApplied: false,
 }));

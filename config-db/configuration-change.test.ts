@@ -8,7 +8,7 @@ import { planChanges, type VersionedChange, type VersionedConfiguration } from '
 import { changesOf, loadConfigurationFile, type Configuration } from './configuration.ts';
 import { previewChanges } from './change-preview.ts';
 import { readChangeFile } from './change-file.ts';
-import { readRuleSetFile } from './rewrite.ts';
+import { readRuleSetFile } from './rule-file.ts';
 import { parseKeyText, readColumnText, type ConfigurationChange } from './rows.ts';
 
 const read = (name: string): string => readFileSync(new URL(name, import.meta.url), 'utf8');
@@ -101,15 +101,15 @@ describe('a change of the configuration', () => {
       [order('n4>n3>n2>n1'), order('n4>n1>n2>n3')],
       /failover_map a: the same row stands twice/,
     ],
-    ['a range moved to another group', [range('990001', 'b', 7)], /pan_range 990001: its cards are group a's/],
+    ['a range moved to another group', [range('990001', 'b', 7)], /pan_range "990001": its cards are group a's/],
     [
       'a range cut out of another group',
       [range('99000177', 'c', 0)],
-      /its cards are group a's and cannot be moved to c/,
+      /its cards are group a's: enter it with that group/,
     ],
-    ['a range deleted into another group', [noRange('99000150')], /its cards are group b's and cannot be moved to a/],
-    ['a range with cards deleted', [noRange('990001')], /no other range would have its cards/],
-    ['the catch-all deleted', [noRange('')], /''.*would have its cards|no catch-all/],
+    ['a range deleted into another group', [noRange('99000150')], /its cards are group b's, .* move it there first/],
+    ['a range with cards deleted', [noRange('990001')], /no range is around it that could take its cards/],
+    ['the catch-all deleted', [noRange('')], /the catch-all cannot be deleted/],
     [
       'a group deleted',
       [{ change: { table: 'failover_map', operation: 'delete', key: { group_id: groupId('a') } }, replaces: 7 }],

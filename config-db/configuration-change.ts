@@ -1,5 +1,6 @@
 import { SwitchError } from '../base/errors.ts';
 import { validateConfiguration, type Configuration } from './configuration.ts';
+import { problemsOfRangeChanges } from './range-changes.ts';
 import type { RewriteTopology } from './rewrite.ts';
 import {
   configurationTables,
@@ -44,13 +45,14 @@ export interface VersionedConfiguration {
 }
 
 /**
- * What of the changes is to be entered, in their order: those that change something. Throws VERSION_CONFLICT when a row
+ * What of the changes is to be entered, in their order: those that change something. `ends`: the move that they end (R12). Throws VERSION_CONFLICT when a row
  * is not the one that its change replaces, CONFIGURATION_REFUSED with every reason when the result may not be.
  */
 export function planChanges(
   before: VersionedConfiguration,
   changes: readonly VersionedChange[],
   topology: RewriteTopology,
+  ends?: string,
 ): ConfigurationChange[] {
   refuse(repeated(changes.map(({ change }) => change)));
   const known = contentByKey(before.rows);
@@ -58,7 +60,11 @@ export function planChanges(
   const conflicts = real.flatMap((each) => conflictOf(before, each));
   if (conflicts.length > 0) throw new SwitchError('VERSION_CONFLICT', conflicts.join('; '));
   const wanted = real.map(({ change }) => change);
-  refuse([...movesIn(before.rows, wanted), ...rulesRewritten(before.rows, wanted)]);
+  refuse([
+    ...problemsOfRangeChanges(before.rows, wanted, ends),
+    ...groupsDeleted(before.rows, wanted),
+    ...rulesRewritten(before.rows, wanted),
+  ]);
   refuse(validateConfiguration(applyChanges(before.rows, wanted), topology));
   return wanted;
 }
@@ -151,43 +157,11 @@ function rulesRewritten(before: Configuration, changes: readonly ConfigurationCh
   );
 }
 
-/**
- * Those of the changes by which cards would come to another group: these need the hand-over of R12 and are refused.
- * A range inside another range of the same group may come and go: its cards stay where they are.
- */
-export function movesIn(before: Configuration, changes: readonly ConfigurationChange[]): Problem[] {
-  const ranges = new Map(before.pan_range.map((row) => [row.prefix, row]));
+function groupsDeleted(before: Configuration, changes: readonly ConfigurationChange[]): Problem[] {
   const groups = new Set(before.failover_map.map((row) => row.group_id));
-  return changes.flatMap((change): Problem[] => {
-    if (change.table === 'failover_map' && change.operation === 'delete') {
-      return groups.has(change.key.group_id)
-        ? [{ path: `failover_map ${change.key.group_id}`, message: 'a group cannot be deleted' }]
-        : [];
-    }
-    if (change.table !== 'pan_range' || before.pan_range.length === 0) return [];
-    const prefix = change.operation === 'put' ? change.row.prefix : change.key.prefix;
-    const from = change.operation === 'put' ? around(ranges, prefix) : ranges.get(prefix);
-    const to =
-      change.operation === 'put' ? change.row.group_id : around(ranges, prefix.slice(0, prefix.length - 1))?.group_id;
-    if (from === undefined || from.group_id === to) return [];
-    const path = `pan_range ${prefix === '' ? "''" : prefix}`;
-    return [
-      {
-        path,
-        message:
-          to === undefined
-            ? `no other range would have its cards, which are group ${from.group_id}'s`
-            : `its cards are group ${from.group_id}'s and cannot be moved to ${to} yet`,
-      },
-    ];
-  });
-}
-
-/** The range that has the cards of this prefix now: itself, or the longest prefix of it; never the catch-all, which has none. */
-function around<Row>(ranges: ReadonlyMap<string, Row>, prefix: string): Row | undefined {
-  for (let length = prefix.length; length > 0; length--) {
-    const row = ranges.get(prefix.slice(0, length));
-    if (row !== undefined) return row;
-  }
-  return undefined;
+  return changes.flatMap((change): Problem[] =>
+    change.table === 'failover_map' && change.operation === 'delete' && groups.has(change.key.group_id)
+      ? [{ path: `failover_map ${change.key.group_id}`, message: 'a group cannot be deleted' }]
+      : [],
+  );
 }

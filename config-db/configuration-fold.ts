@@ -9,7 +9,7 @@ import { keyOfChange, type RowVersion, type VersionedConfiguration } from './con
 import { HistoryWriter, historySchema, type RowChange } from './configuration-history.ts';
 import { ConfigurationView } from './configuration-view.ts';
 import { deriveRows, type OriginOf } from './derivation.ts';
-import { derivedColumns, type DerivedTable, type RewriteTopology } from './rewrite.ts';
+import { allDerivedColumnsOf, derivedTables, type DerivedTable, type RewriteTopology } from './rewrite.ts';
 import {
   columnsOf,
   configurationTables,
@@ -24,12 +24,15 @@ import {
   type ConfigurationTable,
   type SqlValue,
 } from './rows.ts';
+import { isEdited, ShellGuard } from './shell-guard.ts';
+import { asLogged, guardedTables, itself, type NameOf } from './shell-tables.ts';
 
 const derivedSql = `
-    rank INTEGER, action TEXT, takeover_after TEXT, forward_to TEXT, next_owner TEXT, site_owner TEXT,
+    succession TEXT, rank INTEGER, action TEXT, takeover_after TEXT, forward_to TEXT, next_owner TEXT, site_owner TEXT,
     rule_set_version INTEGER, derived_by TEXT,`;
 const bookkeepingSql = `
-    origin TEXT NOT NULL, entered_by TEXT NOT NULL, entered_at_ms INTEGER NOT NULL, changed_at_index INTEGER NOT NULL`;
+    origin TEXT NOT NULL DEFAULT '', entered_by TEXT NOT NULL DEFAULT '', entered_at_ms INTEGER NOT NULL DEFAULT 0,
+    changed_at_index INTEGER NOT NULL DEFAULT 0`;
 
 /**
  * Tables of config.db: the canonical columns as they were entered, the same on every node; the derived columns that
@@ -43,10 +46,21 @@ const schema = `
     prefix TEXT PRIMARY KEY, group_id TEXT NOT NULL, description TEXT NOT NULL, issuer TEXT NOT NULL,
     durability TEXT NOT NULL, hold_days INTEGER NOT NULL, ${derivedSql} ${bookkeepingSql}
   ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS range_move (
+    prefix TEXT PRIMARY KEY, to_group TEXT NOT NULL, move_id TEXT NOT NULL, ${bookkeepingSql}
+  ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS range_limit (
     prefix TEXT NOT NULL, currency TEXT NOT NULL, transaction_maximum_minor INTEGER, daily_maximum_minor INTEGER,
     daily_maximum_count INTEGER, stand_in_floor_minor INTEGER, stand_in_card_count INTEGER,
-    stand_in_card_minor INTEGER, ${bookkeepingSql}, PRIMARY KEY (prefix, currency)
+    stand_in_card_minor INTEGER, maximum_as_owner_minor INTEGER, maximum_as_standby_minor INTEGER,
+    rule_set_version INTEGER, derived_by TEXT, ${bookkeepingSql}, PRIMARY KEY (prefix, currency)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS merchant_limit (
+    prefix TEXT NOT NULL, merchant_category TEXT NOT NULL, currency TEXT NOT NULL,
+    transaction_maximum_minor INTEGER NOT NULL, ${bookkeepingSql}, PRIMARY KEY (prefix, merchant_category, currency)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS node_state (
+    node_id TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT NOT NULL, ${bookkeepingSql}
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS acquirer_link (
     link_id TEXT PRIMARY KEY, acquiring_institutions TEXT NOT NULL, partial_approval INTEGER NOT NULL,
@@ -58,19 +72,18 @@ const schema = `
   ${historySchema}
 `;
 
-/** Tables whose rows each node rewrites for itself. */
-const derivedTables = ['failover_map', 'pan_range'] as const;
-
 /** Tables of which a change can make derived columns other than they are. */
-const rewriting: ReadonlySet<ConfigurationTable> = new Set([...derivedTables, 'rewrite_rule_set']);
+const rewriting: ReadonlySet<ConfigurationTable> = new Set([...derivedTables, 'node_state', 'rewrite_rule_set']);
 
-const derivedNames = [...derivedColumns, 'rule_set_version', 'derived_by'];
 const bookkeepingNames = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
+
+const guarded = guardedTables(schema);
 
 /** The tables of the `config` group's fold, whichever node's. */
 export const configurationShape: FoldShape = {
   schema,
-  derived: Object.fromEntries(derivedTables.map((table) => [table, derivedNames])),
+  derived: Object.fromEntries(derivedTables.map((table) => [table, allDerivedColumnsOf(table)])),
+  isEdited: (database) => isEdited(database, guarded),
 };
 
 /** The fold of the `config` group on node `self`: applies changes and rewrites the rows for this node. */
@@ -78,24 +91,16 @@ export function configurationFold(self: NodeId, topology: RewriteTopology): Fold
   return {
     ...configurationShape,
     open(database) {
-      addMissingColumns(database);
       const writer = new ConfigurationWriter(database, self, topology);
       return (index, _term, entry) => {
         writer.apply(index, entry);
       };
     },
-    derive(database) {
-      new ConfigurationWriter(database, self, topology).deriveAll();
+    derive(database, only) {
+      new ConfigurationWriter(database, self, topology).derive(only);
     },
+    guard: (database) => new ShellGuard(database, guarded, schema),
   };
-}
-
-/** Columns that an earlier release did not have: nobody has entered a value for them yet. */
-function addMissingColumns(database: Database.Database): void {
-  const columns = database.prepare("SELECT name FROM pragma_table_info('range_limit')").pluck().all();
-  for (const column of ['stand_in_floor_minor', 'stand_in_card_count', 'stand_in_card_minor']) {
-    if (!columns.includes(column)) database.exec(`ALTER TABLE range_limit ADD COLUMN ${column} INTEGER`);
-  }
 }
 
 class ConfigurationWriter {
@@ -123,20 +128,15 @@ class ConfigurationWriter {
       return { table, key: keyOfChange(change), before, after: this.#stored(change) };
     });
     this.#history.write(index, entry, rows);
-    if (changes.some(({ table }) => rewriting.has(table))) this.#derive();
+    if (changes.some(({ table }) => rewriting.has(table))) this.derive();
   }
 
   #stored(change: ConfigurationChange): string | null {
     const { table } = change;
-    const row = selectRow(this.#database, table, change.operation === 'put' ? change.row : change.key);
+    const row = selectRow(this.#database, table, change.operation === 'put' ? change.row : change.key, itself);
     return row === undefined
       ? null
       : encodeConfigurationRow(table, parseConfigurationRow(table, canonicalOf(table, row)));
-  }
-
-  /** Makes all derived columns of rows that have the canonical ones only. */
-  deriveAll(): void {
-    this.#derive();
   }
 
   #change(index: number, entry: ConfigurationEntry, change: ConfigurationChange): void {
@@ -157,22 +157,24 @@ class ConfigurationWriter {
       .run(...valuesOf(row, columnsOf(table)), entry.origin, entry.by, entry.at, index);
   }
 
-  /** Makes derived columns anew: those that come out otherwise than they are. */
-  #derive(): void {
-    const stored = new Map(readDerivedRows(this.#database).map((row) => [`${row.table} ${row.key}`, row]));
+  /** Makes derived columns anew, of all rows or of these (each as `table key`): those that come out otherwise than they are. */
+  derive(only?: ReadonlySet<string>): void {
+    const stored = new Map(readDerivedRows(this.#database, itself).map((row) => [`${row.table} ${row.key}`, row]));
     const originOf: OriginOf = (table, key) => (stored.get(`${table} ${key}`)?.origin ?? this.#self) as NodeId;
     for (const { table, key, derived } of deriveRows(
-      readConfiguration(this.#database),
+      readConfiguration(this.#database, itself),
       this.#self,
       this.#topology,
       originOf,
     )) {
+      const names = allDerivedColumnsOf(table);
+      if (only?.has(`${table} ${key}`) === false) continue;
       const present = stored.get(`${table} ${key}`)?.columns;
-      if (derivedNames.every((column) => present?.[column] === derived.columns[column])) continue;
+      if (names.every((column) => present?.[column] === derived.columns[column])) continue;
       const { where, values } = byKey(table, parseKeyText(table, key));
       this.#database
-        .prepare(`UPDATE ${table} SET ${derivedNames.map((column) => `${column} = ?`).join(', ')} ${where}`)
-        .run(...valuesOf(derived.columns, derivedNames), ...values);
+        .prepare(`UPDATE ${table} SET ${names.map((column) => `${column} = ?`).join(', ')} ${where}`)
+        .run(...valuesOf(derived.columns, names), ...values);
     }
   }
 }
@@ -194,9 +196,10 @@ function selectRow(
   database: Database.Database,
   table: ConfigurationTable,
   key: object,
+  nameOf: NameOf,
 ): Record<string, SqlValue> | undefined {
   const { where, values } = byKey(table, key);
-  const select = database.prepare<SqlValue[], Record<string, SqlValue>>(`SELECT * FROM ${table} ${where}`);
+  const select = database.prepare<SqlValue[], Record<string, SqlValue>>(`SELECT * FROM ${nameOf(table)} ${where}`);
   return select.safeIntegers(true).get(...values);
 }
 
@@ -209,7 +212,7 @@ export function readVersions(database: Database.Database): VersionedConfiguratio
   return {
     rows: readConfiguration(database),
     versionOf: (table, key) => {
-      const row = selectRow(database, table, parseKeyText(table, key));
+      const row = selectRow(database, table, parseKeyText(table, key), asLogged(database));
       return row && versionOf(row);
     },
   };
@@ -224,10 +227,10 @@ function versionOf(row: Readonly<Record<string, SqlValue>>): RowVersion {
   };
 }
 
-/** Every canonical row, from a connection to config.db. */
-export function readConfiguration(database: Database.Database): Configuration {
+/** Every canonical row as the log says, from a connection to config.db. */
+export function readConfiguration(database: Database.Database, nameOf = asLogged(database)): Configuration {
   const rows = configurationTables.map((table): [ConfigurationTable, unknown[]] => {
-    const select = database.prepare(`SELECT ${columnsOf(table).join(', ')} FROM ${table}`).safeIntegers(true);
+    const select = database.prepare(`SELECT ${columnsOf(table).join(', ')} FROM ${nameOf(table)}`).safeIntegers(true);
     return [table, select.all().map((row) => parseConfigurationRow(table, row))];
   });
   return Object.fromEntries(rows) as unknown as Configuration;
@@ -243,17 +246,18 @@ export interface DerivedRow {
 }
 
 /** The rows that this node works by: its own derived columns. */
-export function readDerivedRows(database: Database.Database): DerivedRow[] {
+export function readDerivedRows(database: Database.Database, nameOf = asLogged(database)): DerivedRow[] {
   return derivedTables.flatMap((table) => {
     const keys = keyColumnsOf(table);
+    const names = allDerivedColumnsOf(table);
     const select = database.prepare<[], Record<string, string | number | null>>(
-      `SELECT ${keys.join(', ')}, origin, ${derivedNames.join(', ')} FROM ${table}`,
+      `SELECT ${keys.join(', ')}, origin, ${names.join(', ')} FROM ${nameOf(table)}`,
     );
     return select.all().map((row) => ({
       table,
       key: keyTextOf(table, row),
       origin: String(row['origin']),
-      columns: Object.fromEntries(derivedNames.map((column) => [column, row[column] ?? null])),
+      columns: Object.fromEntries(names.map((column) => [column, row[column] ?? null])),
     }));
   });
 }

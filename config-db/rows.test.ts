@@ -140,7 +140,10 @@ describe('a canonical row', () => {
     assert.deepEqual(configurationTables, [
       'failover_map',
       'pan_range',
+      'range_move',
       'range_limit',
+      'merchant_limit',
+      'node_state',
       'acquirer_link',
       'rewrite_rule_set',
     ]);

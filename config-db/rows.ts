@@ -32,6 +32,17 @@ export interface PanRangeRow {
   readonly hold_days: number;
 }
 
+/**
+ * A range that is on its way to another group (R12). It stands while the move is under way; with its end the range gets
+ * the group, and the row goes.
+ */
+export interface RangeMoveRow {
+  readonly prefix: string;
+  readonly to_group: GroupId;
+  /** Names the move in the logs of both groups; never used again. */
+  readonly move_id: string;
+}
+
 /** Limits for every card of a range, for each currency; null: no limit of that kind. */
 export interface RangeLimitRow {
   readonly prefix: string;
@@ -46,6 +57,23 @@ export interface RangeLimitRow {
   readonly stand_in_floor_minor: MinorUnits | null;
   readonly stand_in_card_count: number | null;
   readonly stand_in_card_minor: MinorUnits | null;
+}
+
+/** A limit for one kind of merchant, for every card of a range, beside the range's own: the stricter counts. */
+export interface MerchantLimitRow {
+  readonly prefix: string;
+  /** DE 18 */
+  readonly merchant_category: string;
+  readonly currency: CurrencyCode;
+  /** 0: nothing is approved there. */
+  readonly transaction_maximum_minor: MinorUnits;
+}
+
+/** A node that operators have taken out of the succession of every group; without a row a node is in service. */
+export interface NodeStateRow {
+  readonly node_id: string;
+  readonly state: 'in-service' | 'maintenance';
+  readonly reason: string;
 }
 
 export interface AcquirerLinkRow {
@@ -69,7 +97,10 @@ export interface RewriteRuleSetRow {
 export interface ConfigurationRows {
   readonly failover_map: FailoverMapRow;
   readonly pan_range: PanRangeRow;
+  readonly range_move: RangeMoveRow;
   readonly range_limit: RangeLimitRow;
+  readonly merchant_limit: MerchantLimitRow;
+  readonly node_state: NodeStateRow;
   readonly acquirer_link: AcquirerLinkRow;
   readonly rewrite_rule_set: RewriteRuleSetRow;
 }
@@ -77,7 +108,10 @@ export interface ConfigurationRows {
 export interface ConfigurationKeys {
   readonly failover_map: Pick<FailoverMapRow, 'group_id'>;
   readonly pan_range: Pick<PanRangeRow, 'prefix'>;
+  readonly range_move: Pick<RangeMoveRow, 'prefix'>;
   readonly range_limit: Pick<RangeLimitRow, 'prefix' | 'currency'>;
+  readonly merchant_limit: Pick<MerchantLimitRow, 'prefix' | 'merchant_category' | 'currency'>;
+  readonly node_state: Pick<NodeStateRow, 'node_id'>;
   readonly acquirer_link: Pick<AcquirerLinkRow, 'link_id'>;
   readonly rewrite_rule_set: Pick<RewriteRuleSetRow, 'version'>;
 }
@@ -150,6 +184,11 @@ export const configurationSchemas = {
     durability: z.enum(['quorum', 'local']),
     hold_days: integer(1, 365),
   }),
+  range_move: z.strictObject({
+    prefix,
+    to_group: groupIdentifier,
+    move_id: z.string().regex(/^[a-z0-9-]{1,40}$/, 'expected up to 40 small letters, digits and dashes'),
+  }),
   range_limit: z.strictObject({
     prefix,
     currency,
@@ -159,6 +198,19 @@ export const configurationSchemas = {
     stand_in_floor_minor: minorUnits.nullable().default(null),
     stand_in_card_count: integer(0, 1_000_000).nullable().default(null),
     stand_in_card_minor: minorUnits.nullable().default(null),
+  }),
+  merchant_limit: z.strictObject({
+    prefix,
+    merchant_category: z
+      .string('expected four digits in quotes')
+      .regex(/^[0-9]{4}$/, 'expected a merchant category (DE 18), four digits in quotes'),
+    currency,
+    transaction_maximum_minor: minorUnits,
+  }),
+  node_state: z.strictObject({
+    node_id: z.string().refine(isIdentifier, `expected ${identifierRule}`),
+    state: z.enum(['in-service', 'maintenance']),
+    reason: freeText.default(''),
   }),
   acquirer_link: z.strictObject({
     link_id: z.string().refine(isIdentifier, `expected ${identifierRule}`),
@@ -184,7 +236,10 @@ export const configurationSchemas = {
 export const keySchemas = {
   failover_map: configurationSchemas.failover_map.pick({ group_id: true }),
   pan_range: configurationSchemas.pan_range.pick({ prefix: true }),
+  range_move: configurationSchemas.range_move.pick({ prefix: true }),
   range_limit: configurationSchemas.range_limit.pick({ prefix: true, currency: true }),
+  merchant_limit: configurationSchemas.merchant_limit.pick({ prefix: true, merchant_category: true, currency: true }),
+  node_state: configurationSchemas.node_state.pick({ node_id: true }),
   acquirer_link: configurationSchemas.acquirer_link.pick({ link_id: true }),
   rewrite_rule_set: configurationSchemas.rewrite_rule_set.pick({ version: true }),
 } as const satisfies { [Table in ConfigurationTable]: z.ZodType<ConfigurationKeys[Table]> };

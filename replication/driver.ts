@@ -473,6 +473,18 @@ export class Driver {
     });
   }
 
+  /**
+   * Rows of the group's file were changed without an entry: what the deciding thread knows of them may be wrong. It
+   * begins anew with the file and the log's tail, as when it came to lead; what it has not been told is durable is asked
+   * for again.
+   */
+  onRepaired(group: GroupId): void {
+    const hosted = this.#hosted.get(group);
+    if (hosted === undefined || hosted.failure !== undefined) return;
+    if (hosted.led !== undefined) this.#lead(hosted);
+    else if (group === configGroup) this.#options.emit({ kind: 'applied', group, applied: hosted.replica.applied });
+  }
+
   #onInstalled(hosted: Hosted, { position, applied, path }: WriterEvent & { kind: 'installed' }): void {
     const { group } = hosted;
     hosted.opened.close();

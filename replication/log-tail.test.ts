@@ -151,6 +151,24 @@ describe('a log in two parts', () => {
     assert.equal(tail.entries(1, everything)[0]?.index, 1, 'what left memory is read from the file');
   });
 
+  test('long entries leave memory by their size, also those that are cut', () => {
+    const source = new ArraySource();
+    const tail = new LogTail(source);
+    const body = 'x'.repeat(64 * 1024);
+    for (let count = 0; count < 600; count++) {
+      const entry = chainEntry(tail.last, 1, body);
+      tail.append(entry);
+      source.file.push(entry);
+      tail.onDurable(tail.last.index);
+      assert.ok(tail.kept <= 256 + 1, `${tail.kept} entries of 64 kB`);
+    }
+    assert.equal(tail.entries(1, everything)[0]?.index, 1);
+    tail.cut(599);
+    for (let count = 0; count < 255; count++) tail.append(chainEntry(tail.last, 2, '"x"'));
+    tail.onDurable(tail.last.index);
+    assert.ok(tail.kept > 255, 'short ones stay');
+  });
+
   test('a message holds as many entries as fit, and at least one', () => {
     const tail = new LogTail(new ArraySource());
     for (let count = 0; count < 10; count++) tail.append(chainEntry(tail.last, 1, 'x'.repeat(100)));

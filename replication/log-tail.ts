@@ -8,11 +8,14 @@ export interface EntrySource {
   /** The position before the first entry that has not been trimmed. */
   base(): LogPosition;
   position(index: number): LogPosition | undefined;
-  entries(from: number, count: number): readonly LogEntry[];
+  /** At most `count`, and no more than the first beyond `maximumBytes` of bodies. */
+  entries(from: number, count: number, maximumBytes: number): readonly LogEntry[];
 }
 
 /** Entries kept in memory at least; older ones that are on disk are read back when a slow peer needs them. */
 const keptEntries = 4096;
+/** Bytes of bodies in memory at most, twice as much for a while: entries of card files are long. */
+const keptBytes = 8 * 1024 * 1024;
 /** Entries read from disk at a time for a peer that is far behind. */
 const readEntries = 512;
 
@@ -28,6 +31,8 @@ export class LogTail implements RaftLog {
   #before: LogPosition;
   #base: LogPosition;
   #durable: number;
+  /** Of the bodies in `#tail`. */
+  #bytes = 0;
 
   constructor(source: EntrySource) {
     this.#source = source;
@@ -57,6 +62,7 @@ export class LogTail implements RaftLog {
 
   reset(position: LogPosition): void {
     this.#tail = [];
+    this.#bytes = 0;
     this.#before = position;
     this.#base = position;
     this.#from = position.index + 1;
@@ -74,7 +80,7 @@ export class LogTail implements RaftLog {
     const available =
       from >= this.#from
         ? this.#tail.slice(from - this.#from, from - this.#from + readEntries)
-        : this.#source.entries(from, Math.min(readEntries, this.#from - from));
+        : this.#source.entries(from, Math.min(readEntries, this.#from - from), maximumBytes);
     let bytes = 0;
     const fitting = available.findIndex((entry) => (bytes += entry.body.length) > maximumBytes);
     return fitting === -1 ? available : available.slice(0, Math.max(1, fitting));
@@ -94,15 +100,18 @@ export class LogTail implements RaftLog {
   append(entry: LogEntry): void {
     assert(entry.index === this.last.index + 1, `entry ${entry.index} follows ${this.last.index}`);
     this.#tail.push(entry);
+    this.#bytes += entry.body.length;
   }
 
   cut(keepThrough: number): void {
     if (keepThrough >= this.#from - 1) {
+      for (const { body } of this.#tail.slice(keepThrough - this.#from + 1)) this.#bytes -= body.length;
       this.#tail.length = keepThrough - this.#from + 1;
     } else {
       const position = this.position(keepThrough);
       assert(position !== undefined, `entry ${keepThrough} is in the log`);
       this.#tail = [];
+      this.#bytes = 0;
       this.#before = position;
       this.#from = keepThrough + 1;
     }
@@ -117,14 +126,23 @@ export class LogTail implements RaftLog {
   /** The file holds this very log up to `index`: what is older than the kept tail may leave memory. */
   onDurable(index: number): void {
     this.#durable = Math.max(this.#durable, Math.min(index, this.last.index));
-    const excess = this.#tail.length - 2 * keptEntries;
-    const onDisk = this.#durable - this.#from + 1;
-    const drop = Math.min(excess + keptEntries, onDisk);
-    if (excess <= 0 || drop <= 0) return;
+    const drop = Math.min(this.#excess(), this.#durable - this.#from + 1);
+    if (drop <= 0) return;
     const dropped = this.#tail[drop - 1];
     assert(dropped !== undefined, 'the tail holds what is dropped from it');
     this.#before = dropped;
+    for (const { body } of this.#tail.slice(0, drop)) this.#bytes -= body.length;
     this.#tail = this.#tail.slice(drop);
     this.#from += drop;
+  }
+
+  /** How many of the oldest are too many: none until there are twice as many, or as much, as are to be kept. */
+  #excess(): number {
+    let excess = this.#tail.length > 2 * keptEntries ? this.#tail.length - keptEntries : 0;
+    if (this.#bytes <= 2 * keptBytes) return excess;
+    let bytes = this.#bytes;
+    for (const { body } of this.#tail.slice(0, excess)) bytes -= body.length;
+    while (bytes > keptBytes) bytes -= this.#tail[excess++]?.body.length ?? bytes;
+    return excess;
   }
 }

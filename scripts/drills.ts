@@ -53,6 +53,7 @@ const table: readonly Row[] = [
   { kind: 'site', options: {}, shortHoldMs: 1_500 },
   { kind: 'broker', options: {}, shortHoldMs: 1_500 },
   { kind: 'amnesia', options: {}, shortHoldMs: 1 },
+  { kind: 'move', options: {}, shortHoldMs: 2_000 },
   { kind: 'partition', options: {}, shortHoldMs: 2_000 },
   { kind: 'partition', options: { oneWay: 'out' }, shortHoldMs: 2_000 },
   { kind: 'partition', options: { oneWay: 'in' }, shortHoldMs: 2_000 },

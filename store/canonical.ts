@@ -87,6 +87,16 @@ export function encodeValue(type: unknown, value: unknown): EncodedValue {
   return isUtf8(bytes) ? `t${bytes.toString('utf8')}` : `u${bytes.toString('hex')}`;
 }
 
+/** The first `count` values of a row that was read by `exactValueSql`: types and values take turns. */
+export function encodeRow(row: readonly SqlScalar[], count: number): EncodedValue[] {
+  return Array.from({ length: count }, (_, at) => encodeValue(row[2 * at], row[2 * at + 1]));
+}
+
+/** Where `decodeValue` is bound: text that is not UTF-8 comes as bytes. */
+export function parameterSql(value: EncodedValue): string {
+  return value.startsWith('u') ? 'CAST(? AS TEXT)' : '?';
+}
+
 const encodedShape = /^(?:n|i-?[0-9]{1,19}|r(?:-?(?:[0-9.]+(?:e[+-]?[0-9]+)?|Infinity))|t[^]*|[ub](?:[0-9a-f]{2})*)$/;
 
 export function isEncodedValue(text: string): boolean {

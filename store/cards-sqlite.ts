@@ -3,10 +3,12 @@ import type Database from 'better-sqlite3';
 import type { CardId } from '../base/identifiers.ts';
 import type { CardStatus } from './card-status.ts';
 import {
+  keptImports,
   keptVersions,
   type CardRow,
   type CardsState,
   type CardVersionRow,
+  type ImportRow,
   type ReplacedNumberRow,
   type RestrictionRow,
 } from './cards.ts';
@@ -40,6 +42,12 @@ export const cardsSchema = `
     deleted_at_ms INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS card_deleted ON card (deleted_at_ms) WHERE deleted_at_ms > 0;
+  CREATE TABLE IF NOT EXISTS card_place (
+    card_id TEXT PRIMARY KEY,
+    bin TEXT NOT NULL,
+    left_by TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS card_place_bin ON card_place (bin, card_id);
   CREATE TABLE IF NOT EXISTS card_version (
     card_id TEXT NOT NULL,
     version INTEGER NOT NULL,
@@ -69,6 +77,14 @@ export const cardsSchema = `
     card_id TEXT NOT NULL,
     number INTEGER NOT NULL,
     status TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS card_import (
+    file TEXT PRIMARY KEY,
+    through_line INTEGER NOT NULL,
+    log_index INTEGER NOT NULL,
+    entered_at_ms INTEGER NOT NULL,
+    entered_by TEXT NOT NULL,
+    origin TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS card_replaced_number_card ON card_replaced_number (card_id, number);
 `;
@@ -138,16 +154,31 @@ function toReplacedNumber(row: Row): ReplacedNumberRow {
   };
 }
 
+function toImport(row: Row): ImportRow {
+  return {
+    file: row['file'] as string,
+    through: Number(row['through_line']),
+    index: Number(row['log_index']),
+    at: Number(row['entered_at_ms']),
+    by: row['entered_by'] as string,
+    origin: row['origin'] as string,
+  };
+}
+
 interface Writing {
   readonly insertCard: Database.Statement;
   readonly updateMoney: Database.Statement;
   readonly updateCard: Database.Statement;
   readonly removals: readonly Database.Statement[];
+  readonly placeCard: Database.Statement;
   readonly insertVersion: Database.Statement;
   readonly trimVersions: Database.Statement;
   readonly putRestriction: Database.Statement;
   readonly deleteRestriction: Database.Statement;
   readonly putReplacedNumber: Database.Statement;
+  readonly updateImport: Database.Statement;
+  readonly insertImport: Database.Statement;
+  readonly trimImports: Database.Statement;
 }
 
 /** Cards in a group's file; writing needs a connection that may. */
@@ -160,6 +191,7 @@ export class SqliteCards implements CardsState {
   readonly #selectRestriction: Database.Statement<unknown[], Row>;
   readonly #selectPurgeable: Database.Statement<unknown[], Row>;
   readonly #selectVersions: Database.Statement<unknown[], Row>;
+  readonly #selectImport: Database.Statement<unknown[], Row>;
   readonly #writing: Writing | undefined;
 
   constructor(database: Database.Database) {
@@ -174,11 +206,13 @@ export class SqliteCards implements CardsState {
     );
     this.#selectRestriction = select('SELECT * FROM card_restriction WHERE restriction_id = ?');
     this.#selectPurgeable = select(
-      'SELECT card_id FROM card WHERE deleted_at_ms > 0 AND deleted_at_ms <= @at AND held_minor = 0 AND NOT EXISTS' +
+      "SELECT card_id FROM card JOIN card_place USING (card_id) WHERE left_by = '' AND" +
+        ' deleted_at_ms > 0 AND deleted_at_ms <= @at AND held_minor = 0 AND NOT EXISTS' +
         ' (SELECT 1 FROM card_transaction AS used WHERE used.card_id = card.card_id AND used.decided_at_ms > @at)' +
         ' ORDER BY deleted_at_ms, card_id LIMIT @limit',
     );
     this.#selectVersions = select('SELECT * FROM card_version WHERE card_id = ? ORDER BY version');
+    this.#selectImport = select('SELECT * FROM card_import WHERE file = ?');
     this.#writing = database.readonly ? undefined : prepareWriting(database);
   }
 
@@ -211,6 +245,11 @@ export class SqliteCards implements CardsState {
   restriction(id: string): RestrictionRow | undefined {
     const row = this.#selectRestriction.get(id);
     return row === undefined ? undefined : toRestriction(row);
+  }
+
+  imported(file: string): ImportRow | undefined {
+    const row = this.#selectImport.get(file);
+    return row === undefined ? undefined : toImport(row);
   }
 
   purgeableCards(at: number, limit: number): readonly CardId[] {
@@ -284,6 +323,10 @@ export class SqliteCards implements CardsState {
     for (const removal of this.#writing?.removals ?? []) removal.run(card);
   }
 
+  placeCard(card: CardId, bin: string): void {
+    this.#writing?.placeCard.run(card, bin);
+  }
+
   addVersion(row: CardVersionRow): void {
     this.#writing?.insertVersion.run(
       row.cardId,
@@ -311,6 +354,12 @@ export class SqliteCards implements CardsState {
   putReplacedNumber({ panHash, card, number, status }: ReplacedNumberRow): void {
     this.#writing?.putReplacedNumber.run(panHash, card, number, status);
   }
+
+  putImport({ file, through, index, at, by, origin }: ImportRow): void {
+    if (this.#writing?.updateImport.run(through, index, at, by, origin, file).changes !== 0) return;
+    this.#writing.insertImport.run(file, through, index, at, by, origin);
+    this.#writing.trimImports.run();
+  }
 }
 
 function prepareWriting(database: Database.Database): Writing {
@@ -327,7 +376,10 @@ function prepareWriting(database: Database.Database): Writing {
         ' number = ?, version = ?, change = ?, entered_at_ms = ?, entered_by = ?, origin = ?, deleted_at_ms = ?,' +
         ' changed_at_index = ? WHERE card_id = ?',
     ),
-    removals: ['card_version', 'card_restriction', 'card_replaced_number', 'card'].map((table) =>
+    placeCard: database.prepare(
+      "INSERT INTO card_place VALUES (?, ?, '') ON CONFLICT DO UPDATE SET bin = excluded.bin",
+    ),
+    removals: ['card_place', 'card_version', 'card_restriction', 'card_replaced_number', 'card'].map((table) =>
       database.prepare(`DELETE FROM ${table} WHERE card_id = ?`),
     ),
     insertVersion: database.prepare(`INSERT INTO card_version VALUES (${places(9)})`),
@@ -337,6 +389,15 @@ function prepareWriting(database: Database.Database): Writing {
         ' ON CONFLICT DO UPDATE SET lifted_at_index = excluded.lifted_at_index',
     ),
     deleteRestriction: database.prepare('DELETE FROM card_restriction WHERE restriction_id = ?'),
+    updateImport: database.prepare(
+      'UPDATE card_import SET through_line = ?, log_index = ?, entered_at_ms = ?, entered_by = ?, origin = ?' +
+        ' WHERE file = ?',
+    ),
+    insertImport: database.prepare(`INSERT INTO card_import VALUES (${places(6)})`),
+    trimImports: database.prepare(
+      'DELETE FROM card_import WHERE file NOT IN' +
+        ` (SELECT file FROM card_import ORDER BY log_index DESC, file LIMIT ${keptImports})`,
+    ),
     putReplacedNumber: database.prepare(
       `INSERT INTO card_replaced_number VALUES (${places(4)}) ON CONFLICT DO UPDATE SET status = excluded.status`,
     ),

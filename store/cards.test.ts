@@ -6,7 +6,7 @@ import fc from 'fast-check';
 
 import { cardId, groupId, type CardId } from '../base/identifiers.ts';
 import type { CardStatus } from './card-status.ts';
-import { keptVersions, numberOf } from './cards.ts';
+import { keptImports, keptVersions, numberOf } from './cards.ts';
 import type { CardChange, CardImport, CardsEntry, EntryBody } from './entry.ts';
 import { applyToLedger } from './ledger.ts';
 import { LedgerOverlay } from './ledger-overlay.ts';
@@ -16,6 +16,7 @@ const group = groupId('a');
 const at = 1_772_366_400_000;
 
 const imported = (name: string, status: CardStatus = 'active'): CardImport => ({
+  bin: '40000000',
   panHash: name,
   panKeyVersion: 1,
   panCipher: `cipher of ${name}`,
@@ -138,6 +139,7 @@ describe('a purge', () => {
         {
           kind: 'replace',
           card: first,
+          bin: '40000001',
           panHash: 'two',
           panKeyVersion: 1,
           panCipher: 'c',
@@ -163,11 +165,27 @@ describe('a purge', () => {
   });
 });
 
+test('how far a card file has been entered is known of the newest files, in the overlay as in the file', () => {
+  const bench = new Bench();
+  for (let number = 0; number < keptImports + 3; number++) {
+    bench.enter({ ...entry([]), file: { hash: `file ${number}`, through: 5 } });
+    bench.enter({ ...entry([]), file: { hash: 'the first', through: number + 1 } });
+  }
+  assert.deepEqual(bench.overlay.imported('the first')?.through, keptImports + 3);
+  bench.settle();
+  for (const ledger of [bench.overlay, bench.ledger]) {
+    const { through, by, origin } = ledger.imported('the first') ?? {};
+    assert.deepEqual([through, by, origin], [keptImports + 3, 'ann', 'n3']);
+    assert.equal(ledger.imported('file 0'), undefined);
+  }
+  assert.equal(bench.count('card_import'), keptImports);
+});
+
 test('of its earlier numbers the card is known as each of them is', () => {
   const bench = new Bench();
   bench.enter(entry([], [imported('one')]));
   const next = (panHash: string, restriction: string): CardChange => ({
-    ...{ kind: 'replace', card: first, panHash, panKeyVersion: 1, panCipher: 'c', expiry: '3112' },
+    ...{ kind: 'replace', card: first, bin: '40000000', panHash, panKeyVersion: 1, panCipher: 'c', expiry: '3112' },
     ...{ status: 'closed', restriction },
   });
   bench.enter(entry([next('two', 'x')]));
@@ -229,7 +247,7 @@ test('an overlay shows what the file will: whatever is entered, and wherever it 
         if (each.kind === 'delete' && bench.overlay.restriction(each.restriction) !== undefined) continue;
         if (each.kind === 'replace') {
           hashes.push(`n${place}`);
-          const replaced = { panHash: `n${place}`, panKeyVersion: 1, panCipher: 'c', expiry: '3112' };
+          const replaced = { bin: '40000000', panHash: `n${place}`, panKeyVersion: 1, panCipher: 'c', expiry: '3112' };
           bench.enter(entry([{ ...each, ...replaced, restriction: `x${place}` }]));
         } else bench.enter(entry([each]));
       }

@@ -68,6 +68,18 @@ export interface ReplacedNumberRow {
   readonly status: CardStatus;
 }
 
+/** How far a card file has been entered in this group. */
+export interface ImportRow {
+  /** Names the file by its content. */
+  readonly file: string;
+  readonly through: number;
+  /** The last entry from it. */
+  readonly index: number;
+  readonly at: number;
+  readonly by: string;
+  readonly origin: string;
+}
+
 export interface CardsReader {
   cardById(card: CardId): CardRow | undefined;
   /** By its number; by an earlier one, with that number's status. */
@@ -78,6 +90,7 @@ export interface CardsReader {
   /** Of all numbers of the card, the oldest first, lifted ones too. */
   restrictions(card: CardId): readonly RestrictionRow[];
   restriction(id: string): RestrictionRow | undefined;
+  imported(file: string): ImportRow | undefined;
   /** Cards without holds that were deleted at or before `at` and have had no transaction since. */
   purgeableCards(at: number, limit: number): readonly CardId[];
 }
@@ -90,15 +103,21 @@ export interface CardsState extends CardsReader {
   reviseCard(row: CardRow): void;
   /** The row, its versions, restrictions and earlier numbers. */
   removeCard(row: CardRow): void;
+  /** Where a card is found by its range: the first digits of its present number. */
+  placeCard(card: CardId, bin: string): void;
   /** A version that is past; older ones than `keptVersions` before it go. */
   addVersion(row: CardVersionRow): void;
   putRestriction(row: RestrictionRow): void;
   removeRestriction(row: RestrictionRow): void;
   putReplacedNumber(row: ReplacedNumberRow): void;
+  /** The last `keptImports` files are known. */
+  putImport(row: ImportRow): void;
 }
 
 /** Versions of a card that are kept besides the present one. */
 export const keptVersions = 50;
+/** Card files whose progress is kept, the newest. */
+export const keptImports = 200;
 /** Lifted restrictions of a card that are kept: one that is brought again is known by its row. */
 const keptLifted = 50;
 
@@ -116,6 +135,8 @@ export function numberOf(
 
 /** Carries out an entry of card changes. */
 export function applyCards(state: CardsState, group: GroupId, index: number, term: number, entry: CardsEntry): void {
+  const { file, at, by, origin } = entry;
+  if (file !== undefined) state.putImport({ file: file.hash, through: file.through, index, at, by, origin });
   entry.added.forEach((added, position) => {
     addCard(state, cardId(group, term, index, position), index, entry, added);
   });
@@ -126,9 +147,15 @@ export function applyCards(state: CardsState, group: GroupId, index: number, ter
   }
 }
 
+/** How a version says that it is of a card file: by the beginning of its name. */
+export function fromFile({ file }: Pick<CardsEntry, 'file'>): string {
+  return file === undefined ? '' : ` from file ${file.hash.slice(0, 12)}`;
+}
+
 function addCard(state: CardsState, id: CardId, index: number, entry: CardsEntry, added: CardImport): void {
   const { status } = added;
   const { at, by, origin } = entry;
+  state.placeCard(id, added.bin);
   state.addCard({
     cardId: id,
     panHash: added.panHash,
@@ -146,7 +173,7 @@ function addCard(state: CardsState, id: CardId, index: number, entry: CardsEntry
     changedAt: index,
     number: 1,
     version: 1,
-    change: 'added',
+    change: `added${fromFile(entry)}`,
     enteredAt: at,
     enteredBy: by,
     origin,
@@ -178,12 +205,12 @@ function applyChange(state: CardsState, index: number, entry: CardsEntry, card: 
   };
   switch (change.kind) {
     case 'set':
-      revise('set', { expiry: change.expiry, limit: BigInt(change.limit) });
+      revise(`set${fromFile(entry)}`, { expiry: change.expiry, limit: BigInt(change.limit) });
       return;
     case 'restrict': {
       if (state.restriction(change.restriction) !== undefined) return;
       place(change.restriction, change.number, change.status, change.at);
-      revise(`${change.status} by ${change.restriction}`, { status: statusOf(state, card) });
+      revise(`${change.status} by ${change.restriction}${fromFile(entry)}`, { status: statusOf(state, card) });
       refreshReplaced(state, card, change.number);
       return;
     }
@@ -205,6 +232,7 @@ function applyChange(state: CardsState, index: number, entry: CardsEntry, card: 
     }
     case 'replace': {
       const { panHash, panKeyVersion, panCipher, expiry } = change;
+      state.placeCard(card.cardId, change.bin);
       place(change.restriction, card.number, change.status, at);
       const status = moreRestrictive(card.status, change.status);
       state.putReplacedNumber({ panHash: card.panHash, card: card.cardId, number: card.number, status });

@@ -120,6 +120,8 @@ export type Tombstone =
 
 /** A card as it comes onto file. Hash and ciphertext of its number stand here and in the card's row only. */
 export interface CardImport {
+  /** First eight digits of the number (`base/pan.ts`): what the cards of a range are found by. */
+  readonly bin: string;
   readonly panHash: string;
   readonly panKeyVersion: number;
   readonly panCipher: string;
@@ -150,6 +152,7 @@ export type CardChange =
       /** Another number for what the card has: limit, holds, postings, usage. */
       readonly kind: 'replace';
       readonly card: CardId;
+      readonly bin: string;
       readonly panHash: string;
       readonly panKeyVersion: number;
       readonly panCipher: string;
@@ -168,6 +171,8 @@ export interface CardsEntry {
   /** Who entered it, and at which node: for the history. */
   readonly by: string;
   readonly origin: string;
+  /** Of a card file: which, and its last line that this entry holds; all before it are in the log. */
+  readonly file?: { readonly hash: string; readonly through: number };
   /** New cards: their ids are this entry's term and index and the position here. */
   readonly added: readonly CardImport[];
   readonly changes: readonly CardChange[];
@@ -295,7 +300,14 @@ export type ResolutionReason =
 export interface ResolutionEntry {
   readonly kind: 'resolution';
   readonly at: number;
-  readonly offer: { readonly term: number; readonly index: number; readonly hash: string; readonly from: NodeId };
+  readonly offer: {
+    /** Whose log lost it: not this one's, when the card's range has moved here since. */
+    readonly group: GroupId;
+    readonly term: number;
+    readonly index: number;
+    readonly hash: string;
+    readonly from: NodeId;
+  };
   readonly outcome: 'adopted' | 'voided';
   readonly reason: ResolutionReason;
   /** The salvaged entry; where it is adopted, with references as they are in this log. */
@@ -322,8 +334,74 @@ export interface StandInEntry {
   readonly overspent: string;
 }
 
+/** The cards with a prefix, without those with one of the longer prefixes: a range without the ranges within it. */
+export interface RangeOfCards {
+  readonly prefix: string;
+  readonly nested: readonly string[];
+}
+
+/** R12: from here on this group decides nothing for the range's cards; group `to` will. */
+export interface RangeOutEntry extends RangeOfCards {
+  readonly kind: 'range-out';
+  readonly at: number;
+  readonly configIndex: number;
+  /** Names the move in both logs, and in the configuration. */
+  readonly move: string;
+  readonly to: GroupId;
+}
+
+/** R12: nothing changes the rows of these cards in this group any more, until they come back by another move. */
+export interface RangeLeaveEntry {
+  readonly kind: 'range-leave';
+  readonly at: number;
+  readonly move: string;
+  readonly cards: readonly CardId[];
+  /** All cards of the range up to here have left (`RangeReader`). */
+  readonly through: string;
+  /** The range has no more: its rows may be taken over. */
+  readonly last: boolean;
+}
+
+/** A row of the old group's fold: its table and its values (`RangeReader`). */
+export type MovedRow = readonly [table: string, ...values: (string | null)[]];
+
+/** R12: some of the rows, as the old group's fold has had them since its entry `outIndex`. */
+export interface RangeRowsEntry {
+  readonly kind: 'range-rows';
+  readonly at: number;
+  readonly configIndex: number;
+  readonly move: string;
+  readonly prefix: string;
+  readonly from: GroupId;
+  readonly outIndex: number;
+  /** Counted from 1. */
+  readonly part: number;
+  readonly cards: number;
+  readonly through: string;
+  readonly rows: readonly MovedRow[];
+}
+
+/** R12: that was all of it; from here on this group decides for the range. */
+export interface RangeInEntry {
+  readonly kind: 'range-in';
+  readonly at: number;
+  readonly configIndex: number;
+  readonly move: string;
+  readonly prefix: string;
+  readonly from: GroupId;
+  readonly outIndex: number;
+  readonly parts: number;
+  readonly cards: number;
+  /** SHA-256 over all rows in order (`hashOfRows`). */
+  readonly hash: string;
+}
+
 export type EntryBody =
   | MembershipEntry
+  | RangeOutEntry
+  | RangeLeaveEntry
+  | RangeRowsEntry
+  | RangeInEntry
   | DecisionEntry
   | ReversalEntry
   | AttemptEntry

@@ -4,7 +4,8 @@ import { assert, SwitchError } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
 import { decodeBody, type EntryBody, type LogEntry, type LogPosition } from './entry.ts';
 import { readApplied, readBase } from './log-reader.ts';
-import { currentGroupFile, removeLeftovers } from './snapshot-install.ts';
+import { appendUndo, changeRows, type RepairedTable, type RowChange, type RowOutcome } from './row-repair.ts';
+import { currentGroupFile, earlierGenerations, removeLeftovers } from './snapshot-install.ts';
 
 /** What tables a fold has, and which of their columns are the same on every node. */
 export interface FoldShape {
@@ -12,14 +13,46 @@ export interface FoldShape {
   readonly schema: string;
   /** By table, the columns that each node makes for itself: they are in no snapshot (R10). */
   readonly derived?: Readonly<Record<string, readonly string[]>>;
+  /** Whether the tables hold an edit by hand that has not been dealt with: they are not what the log says then. */
+  readonly isEdited?: (database: Database.Database) => boolean;
 }
 
 /** The state that a group's committed entries add up to: what the file computes from its log as it applies it. */
 export interface Fold extends FoldShape {
   /** Prepares to apply; the returned function is called inside the file's transaction, once for each entry. */
   open(database: Database.Database, group: GroupId): (index: number, term: number, entry: EntryBody) => void;
-  /** Makes all derived columns, after the other ones came with a snapshot. */
-  derive?(database: Database.Database): void;
+  /**
+   * Makes all derived columns, after the other ones came with a snapshot; or those of these rows alone, each as
+   * `table key`.
+   */
+  derive?(database: Database.Database, only?: ReadonlySet<string>): void;
+  /** Of a fold whose tables people edit by hand. */
+  guard?(database: Database.Database): EditGuard;
+}
+
+/**
+ * Keeps a fold as the log says although somebody may edit its tables in a shell. All but `isDue` are called inside the
+ * file's transaction, which nobody's edit can come into.
+ */
+export interface EditGuard {
+  /** Whether an edit, or something that was done to the guard itself, waits to be dealt with. Only reads. */
+  isDue(): boolean;
+  /** Puts the tables back to what the log says and keeps what was edited as a proposal. */
+  settle(): void;
+  /** Entries were applied: what the tables hold now is what the log says. */
+  keep(): void;
+  /** What became of a proposal that will not come through the log. */
+  close(outcome: EditOutcome): void;
+  /** Takes over what waits in the file at `path`, which this one replaces. */
+  inherit(path: string): void;
+  /** The transaction was rolled back. */
+  forget(): void;
+}
+
+/** An edit that came to nothing, with the reason; without one, nothing had to be changed. */
+export interface EditOutcome {
+  readonly change: string;
+  readonly reason: string | undefined;
 }
 
 /** A fold of nothing: what the witness keeps. */
@@ -44,6 +77,15 @@ export interface WriteOutcome {
   readonly base: LogPosition;
   /** Apply stopped right after this mark: the caller opens its snapshots, then lets apply go on. */
   readonly mark: { readonly compare: string; readonly index: number } | undefined;
+}
+
+/** Rows that a repair changes in one transaction. */
+export interface RepairBatch {
+  /** The index at which the right rows were read: the fold must stand there. Undefined: the rows' digests are enough. */
+  readonly at: number | undefined;
+  readonly changes: readonly RowChange[];
+  /** Where what was there before is kept; undefined: nowhere, this is an undoing. */
+  readonly undoFile: string | undefined;
 }
 
 /** Whose file it is, and what is computed in it. */
@@ -82,9 +124,12 @@ const maximumTrimmedPerBatch = 1_000;
 export function prepareGroupFile(database: Database.Database, { group, cluster, fold }: GroupIdentity): void {
   database.exec(logSchema);
   const identity = { format: String(formatVersion), cluster, group: group as string };
+  // Nothing is written where nothing is missing: a shell that holds the file locked keeps no node from starting.
+  const read = database.prepare<[string], string>('SELECT value FROM meta WHERE name = ?').pluck();
+  const insert = database.prepare('INSERT INTO meta VALUES (?, ?)');
   for (const [name, value] of Object.entries(identity)) {
-    database.prepare('INSERT OR IGNORE INTO meta VALUES (?, ?)').run(name, value);
-    const found = database.prepare<[string], string>('SELECT value FROM meta WHERE name = ?').pluck().get(name);
+    if (read.get(name) === undefined) insert.run(name, value);
+    const found = read.get(name);
     if (found !== value) {
       throw new SwitchError(
         'DATA_FOLDER_FOREIGN',
@@ -93,7 +138,7 @@ export function prepareGroupFile(database: Database.Database, { group, cluster, 
     }
   }
   database.exec(fold.schema);
-  database.prepare("INSERT OR IGNORE INTO meta VALUES ('applied_index', '0')").run();
+  if (read.get('applied_index') === undefined) insert.run('applied_index', '0');
 }
 
 /**
@@ -125,6 +170,7 @@ export class GroupFile {
   readonly identity: GroupIdentity;
   readonly #database: Database.Database;
   readonly #apply: (index: number, term: number, entry: EntryBody) => void;
+  readonly #guard: EditGuard | undefined;
   readonly #insert: Database.Statement;
   readonly #insertMembership: Database.Statement;
   readonly #cut: Database.Statement;
@@ -149,9 +195,11 @@ export class GroupFile {
     let current = path;
     try {
       current = currentGroupFile(path);
-      removeLeftovers(current);
       database = new Database(current, { timeout: 0 });
-      return new GroupFile(database, { group, cluster, fold });
+      const file = new GroupFile(database, { group, cluster, fold });
+      file.#inherit(earlierGenerations(current));
+      removeLeftovers(current);
+      return file;
     } catch (error) {
       database?.close();
       if (error instanceof SwitchError) throw error;
@@ -186,6 +234,7 @@ export class GroupFile {
     this.#setApplied = database.prepare("UPDATE meta SET value = ? WHERE name = 'applied_index'");
     this.#last = this.#readLast();
     this.#apply = fold.open(database, group);
+    this.#guard = fold.guard?.(database);
     const transaction = database.transaction((batch: WriteBatch) => {
       this.#write(batch, group);
     });
@@ -225,9 +274,44 @@ export class GroupFile {
       this.#applied = before.applied;
       this.#base = before.base;
       this.#unapplied.clear();
+      this.#guard?.forget();
       throw error;
     }
     return { durable: this.#last, applied: this.#applied, base: this.#base, mark: this.#mark };
+  }
+
+  /**
+   * Deals with edits by hand, and with what became of earlier ones; gives whether there was anything to do. Throws the
+   * store's error, with nothing changed, when it fails.
+   */
+  tendEdits(outcomes: readonly EditOutcome[]): boolean {
+    const guard = this.#guard;
+    if (guard === undefined || (outcomes.length === 0 && !guard.isDue())) return false;
+    // Whoever is told of a proposal must find it here again.
+    this.#sync(true);
+    this.#guarded(guard, () => {
+      for (const outcome of outcomes) guard.close(outcome);
+      guard.settle();
+    });
+    return true;
+  }
+
+  #inherit(paths: readonly string[]): void {
+    const guard = this.#guard;
+    if (guard === undefined || paths.length === 0) return;
+    this.#sync(true);
+    this.#guarded(guard, () => {
+      for (const path of paths) guard.inherit(path);
+    });
+  }
+
+  #guarded(guard: EditGuard, action: () => void): void {
+    try {
+      this.#database.transaction(action).immediate();
+    } catch (error) {
+      guard.forget();
+      throw error;
+    }
   }
 
   /**
@@ -236,6 +320,43 @@ export class GroupFile {
    */
   finishCheckpoint(): void {
     this.#database.pragma('wal_checkpoint(PASSIVE)');
+  }
+
+  /**
+   * Changes rows as a repair says, in one durable transaction; what was there before is on disk before it commits. The
+   * log and what waits to be applied are as they were. Throws REPAIR_REFUSED when the fold is not at the batch's index or
+   * a row would not become what it should, and what the disk says: nothing has been changed then.
+   */
+  repair(batch: RepairBatch, tables: readonly RepairedTable[]): readonly RowOutcome[] {
+    if (batch.at !== undefined && batch.at !== this.#applied) {
+      throw new SwitchError('REPAIR_REFUSED', `the fold is at ${this.#applied}, no longer at ${batch.at}`);
+    }
+    this.#sync(true);
+    const transaction = this.#database.transaction((): readonly RowOutcome[] => {
+      // What somebody edits in a shell is no part of it, before or after.
+      this.#guard?.settle();
+      const { outcomes, undo } = changeRows(this.#database, tables, this.identity.fold, batch.changes);
+      for (const { table, key } of undo) if (table === 'log') this.#repairMembership(Number(key[0]?.slice(1)));
+      if (undo.length > 0) this.#guard?.keep();
+      if (batch.undoFile !== undefined && undo.length > 0) appendUndo(batch.undoFile, undo);
+      return outcomes;
+    });
+    let outcomes: readonly RowOutcome[];
+    try {
+      outcomes = transaction.immediate();
+    } catch (error) {
+      this.#guard?.forget();
+      throw error;
+    }
+    this.#unapplied.clear();
+    this.#last = this.#readLast();
+    return outcomes;
+  }
+
+  #repairMembership(index: number): void {
+    this.#database.prepare('DELETE FROM membership WHERE log_index = ?').run(index);
+    const entry = this.#select.get(index);
+    if (entry?.body.startsWith(membershipStart) === true) this.#insertMembership.run(index, entry.body);
   }
 
   #sync(full: boolean): void {
@@ -278,8 +399,12 @@ export class GroupFile {
     }
     const applyThrough = Math.min(batch.applyThrough, this.#last.index, this.#applied + maximumAppliedPerBatch);
     const from = this.#applied;
+    if (from < applyThrough) this.#guard?.settle();
     while (this.#applied < applyThrough && this.#mark === undefined) this.#applyNext();
-    if (this.#applied !== from) this.#setApplied.run(String(this.#applied));
+    if (this.#applied !== from) {
+      this.#setApplied.run(String(this.#applied));
+      this.#guard?.keep();
+    }
     // A tail that is long in coming to commit is read back from the file instead of being pinned here.
     if (this.#unapplied.size > maximumAppliedPerBatch) this.#unapplied.clear();
     if (batch.trimThrough !== undefined) this.#trim(batch.trimThrough);

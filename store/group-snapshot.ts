@@ -134,6 +134,7 @@ export class SnapshotSource {
     const meta = (name: string): string =>
       database.prepare<[string], string>('SELECT value FROM meta WHERE name = ?').pluck().get(name) ?? '';
     assert(meta('group') === group, `the file is of group ${group}`);
+    assert(shape.isEdited?.(database) !== true, 'an edit by hand in it has been dealt with: ask again');
     const index = readApplied(database);
     const base = readBase(database, group);
     const position =

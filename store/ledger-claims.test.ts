@@ -27,6 +27,7 @@ const cards: EntryBody = {
   by: 'test',
   added: [
     {
+      bin: '40000000',
       panHash: 'hash',
       panKeyVersion: 1,
       panCipher: 'cipher',
@@ -75,7 +76,7 @@ const decision = (key: string, changes: Partial<DecisionEntry> = {}): DecisionEn
 const resolution = (index: number, entry: Partial<ResolutionEntry>): ResolutionEntry => ({
   kind: 'resolution',
   at: 2000,
-  offer: { term: 1, index, hash: 'h', from: n2 },
+  offer: { group, term: 1, index, hash: 'h', from: n2 },
   outcome: 'adopted',
   reason: '',
   decision: decision('salvaged'),
@@ -172,7 +173,8 @@ describe('the fold, and the overlay like it,', () => {
       assert.equal(reader.cardById(card)?.held, 5000n);
       assert.equal(reader.transactionByKey('salvaged')?.index, 2);
       assert.equal(reader.transactionByKey('other'), undefined);
-      assert.deepEqual(reader.resolution(1, 7), {
+      assert.deepEqual(reader.resolution(group, 1, 7), {
+        group,
         term: 1,
         offered: 7,
         hash: 'h',
@@ -184,8 +186,8 @@ describe('the fold, and the overlay like it,', () => {
         key: 'salvaged',
         card,
       });
-      assert.equal(reader.resolution(1, 8)?.outcome, 'voided');
-      assert.equal(reader.resolution(2, 7), undefined);
+      assert.equal(reader.resolution(group, 1, 8)?.outcome, 'voided');
+      assert.equal(reader.resolution(group, 2, 7), undefined);
     }
   });
   test('counts an approval in stand-in, in place of what the owner declined', () => {
@@ -246,7 +248,11 @@ test('what the file has of them leaves the overlay, and is read from the file', 
     applyToLedger(file, group, at + 1, 1, body);
     overlay.settle(at + 1);
     assert.equal(overlay.repeatAttempts(2).length, 1, 'neither lost nor doubled');
-    for (const found of [overlay.undeliveredAttempt('x'), overlay.resolution(1, 7), overlay.standIn('n1.1.stand-in')]) {
+    for (const found of [
+      overlay.undeliveredAttempt('x'),
+      overlay.resolution(group, 1, 7),
+      overlay.standIn('n1.1.stand-in'),
+    ]) {
       assert.ok(found !== undefined);
     }
   });

@@ -1,6 +1,6 @@
-import type { CardId } from '../base/identifiers.ts';
+import type { CardId, GroupId } from '../base/identifiers.ts';
 import { RecentMap } from '../base/recent-map.ts';
-import type { CardRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';
+import type { CardRow, ImportRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';
 import type {
   LedgerReader,
   LedgerState,
@@ -11,6 +11,7 @@ import type {
   TransactionRow,
   UndeliveredAttemptRow,
 } from './ledger.ts';
+import type { RangeMoveRow } from './range-move.ts';
 
 interface Versioned<Row> {
   row: Row;
@@ -45,6 +46,10 @@ export class LedgerOverlay implements LedgerState {
   readonly #undelivered = new Map<string, UndeliveredAttemptRow>();
   readonly #resolutions = new Map<string, ResolutionRow>();
   readonly #standIns = new Map<string, StandInRow>();
+  readonly #imports = new Map<string, Versioned<ImportRow>>();
+  readonly #rangeMoves = new Map<string, Versioned<RangeMoveRow>>();
+  /** Cards that have left, and by which move. */
+  readonly #left = new Map<CardId, string>();
   /** undefined: it was purged, or forgotten. */
   readonly #replacedNumbers = new Map<string, Versioned<ReplacedNumberRow | undefined>>();
   readonly #restrictions = new Map<string, Versioned<RestrictionRow | undefined>>();
@@ -99,6 +104,9 @@ export class LedgerOverlay implements LedgerState {
       this.#undelivered,
       this.#resolutions,
       this.#standIns,
+      this.#imports,
+      this.#rangeMoves,
+      this.#left,
       this.#replacedNumbers,
       this.#restrictions,
       this.#clean,
@@ -158,6 +166,10 @@ export class LedgerOverlay implements LedgerState {
   restriction(id: string): RestrictionRow | undefined {
     const later = this.#restrictions.get(id);
     return later === undefined ? this.#base.restriction(id) : later.row;
+  }
+
+  imported(file: string): ImportRow | undefined {
+    return this.#imports.get(file)?.row ?? this.#base.imported(file);
   }
 
   purgeableCards(at: number, limit: number): readonly CardId[] {
@@ -242,12 +254,29 @@ export class LedgerOverlay implements LedgerState {
     return [...new Set([...this.#base.undeliveredAttempts(limit), ...this.#undelivered.keys()])].slice(0, limit);
   }
 
-  resolution(term: number, index: number): ResolutionRow | undefined {
-    return this.#resolutions.get(`${term} ${index}`) ?? this.#base.resolution(term, index);
+  resolution(group: GroupId, term: number, index: number): ResolutionRow | undefined {
+    return this.#resolutions.get(`${group} ${term} ${index}`) ?? this.#base.resolution(group, term, index);
   }
 
   standIn(attempt: string): StandInRow | undefined {
     return this.#standIns.get(attempt) ?? this.#base.standIn(attempt);
+  }
+
+  rangeMove(move: string): RangeMoveRow | undefined {
+    return this.#rangeMoves.get(move)?.row ?? this.#base.rangeMove(move);
+  }
+
+  /** Moves of which the file has not all entries yet: what they have brought is not to be seen here. */
+  get unsettledMoves(): readonly RangeMoveRow[] {
+    return this.#rangeMoves.size === 0 ? [] : [...this.#rangeMoves.values()].map(({ row }) => row);
+  }
+
+  leftBy(card: CardId): string {
+    return this.#left.get(card) ?? this.#base.leftBy(card);
+  }
+
+  standingHolds(card: CardId): readonly TransactionRow[] {
+    return this.#merge(card, this.#base.standingHolds(card), ({ state }) => state === 'held');
   }
 
   addCard(row: CardRow): void {
@@ -304,6 +333,10 @@ export class LedgerOverlay implements LedgerState {
     this.#putVersioned(this.#replacedNumbers, row.panHash, row);
   }
 
+  putImport(row: ImportRow): void {
+    this.#putVersioned(this.#imports, row.file, row);
+  }
+
   addTransaction(row: TransactionRow): void {
     this.changeTransaction(row);
   }
@@ -347,16 +380,49 @@ export class LedgerOverlay implements LedgerState {
   }
 
   addResolution(row: ResolutionRow): void {
-    this.#addUnder(this.#resolutions, `${row.term} ${row.offered}`, row);
+    this.#addUnder(this.#resolutions, `${row.group} ${row.term} ${row.offered}`, row);
   }
 
   addStandIn(row: StandInRow): void {
     this.#addUnder(this.#standIns, row.attempt, row);
   }
 
+  /** A card that is new here is in the log after every move's end: no range is read before the file has it. */
+  placeCard(): void {
+    return;
+  }
+
+  putRangeMove(row: RangeMoveRow): void {
+    this.#rangeMoves.set(row.move, { row, index: this.#current });
+    this.#remember((written) => {
+      if (this.#rangeMoves.get(row.move)?.index !== written) return;
+      this.#rangeMoves.delete(row.move);
+      // What has come is in the file: nothing that was known before of its cards counts.
+      if (row.direction === 'in' && row.endIndex > 0) this.#forgetClean();
+    });
+  }
+
+  leave(card: CardId, move: string): void {
+    this.#addUnder(this.#left, card, move);
+  }
+
+  /** They are read from the file, when it has all of them. */
+  takeRows(): void {
+    return;
+  }
+
   /** Entries after the applied one that the overlay still carries. */
   get depth(): number {
     return this.#written.length;
+  }
+
+  #forgetClean(): void {
+    this.#clean.clear();
+    this.#cleanByHash.clear();
+    this.#tombstoneCards = this.#readTombstoneCards();
+    for (const card of this.#tombstones.keys()) this.#tombstoneCards?.add(card);
+    this.#undeliveredKnown = this.#readUndelivered();
+    for (const attempt of this.#undelivered.keys()) this.#undeliveredKnown?.add(attempt);
   }
 
   #asReplaced(replaced: ReplacedNumberRow | undefined): CardRow | undefined {

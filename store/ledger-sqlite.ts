@@ -4,9 +4,9 @@
  */
 import type Database from 'better-sqlite3';
 
-import type { CardId } from '../base/identifiers.ts';
+import type { CardId, GroupId } from '../base/identifiers.ts';
 import { cardsSchema, SqliteCards, type Row } from './cards-sqlite.ts';
-import type { MtiClass, ResolutionReason, StandInOutcome, Tombstone } from './entry.ts';
+import type { MovedRow, MtiClass, ResolutionReason, StandInOutcome, Tombstone } from './entry.ts';
 import type {
   LedgerState,
   RepeatAttemptRow,
@@ -17,6 +17,8 @@ import type {
   TransactionState,
   UndeliveredAttemptRow,
 } from './ledger.ts';
+import { movedIndex, type RangeMoveRow } from './range-move.ts';
+import { RangeWriter } from './range-reader.ts';
 
 /** Tables of a card group's fold. Money is INTEGER minor units; log indexes identify transactions. */
 export const ledgerSchema = `
@@ -74,7 +76,9 @@ ${cardsSchema}  CREATE TABLE IF NOT EXISTS card_transaction (
     transaction_index INTEGER NOT NULL,
     released INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS undelivered_attempt_transaction ON undelivered_attempt (transaction_index);
   CREATE TABLE IF NOT EXISTS resolution (
+    offered_group TEXT NOT NULL,
     offered_term INTEGER NOT NULL,
     offered_index INTEGER NOT NULL,
     offered_hash TEXT NOT NULL,
@@ -85,8 +89,9 @@ ${cardsSchema}  CREATE TABLE IF NOT EXISTS card_transaction (
     reason TEXT NOT NULL,
     request_key TEXT NOT NULL,
     card_id TEXT NOT NULL,
-    PRIMARY KEY (offered_term, offered_index)
+    PRIMARY KEY (offered_group, offered_term, offered_index)
   ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS resolution_card ON resolution (card_id);
   CREATE TABLE IF NOT EXISTS stand_in (
     attempt TEXT PRIMARY KEY,
     log_index INTEGER NOT NULL,
@@ -100,6 +105,22 @@ ${cardsSchema}  CREATE TABLE IF NOT EXISTS card_transaction (
     overspent_minor INTEGER NOT NULL,
     approved_at_ms INTEGER NOT NULL,
     entered_at_ms INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS stand_in_transaction ON stand_in (transaction_index);
+  CREATE INDEX IF NOT EXISTS stand_in_card ON stand_in (card_id, transaction_index);
+  CREATE TABLE IF NOT EXISTS range_move (
+    move TEXT PRIMARY KEY,
+    direction TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    nested TEXT NOT NULL,
+    other_group TEXT NOT NULL,
+    log_index INTEGER NOT NULL,
+    end_index INTEGER NOT NULL,
+    parts INTEGER NOT NULL,
+    cards INTEGER NOT NULL,
+    through TEXT NOT NULL,
+    rows_hash TEXT NOT NULL,
+    config_index INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
 `;
 
@@ -169,6 +190,7 @@ function toUndeliveredAttempt(row: Row): UndeliveredAttemptRow {
 
 function toResolution(row: Row): ResolutionRow {
   return {
+    group: row['offered_group'] as GroupId,
     term: Number(row['offered_term']),
     offered: Number(row['offered_index']),
     hash: row['offered_hash'] as string,
@@ -179,6 +201,23 @@ function toResolution(row: Row): ResolutionRow {
     reason: row['reason'] as ResolutionReason,
     key: row['request_key'] as string,
     card: row['card_id'] as CardId | '',
+  };
+}
+
+function toRangeMove(row: Row): RangeMoveRow {
+  return {
+    move: row['move'] as string,
+    direction: row['direction'] as RangeMoveRow['direction'],
+    prefix: row['prefix'] as string,
+    nested: JSON.parse(row['nested'] as string) as string[],
+    other: row['other_group'] as GroupId,
+    index: Number(row['log_index']),
+    endIndex: Number(row['end_index']),
+    parts: Number(row['parts']),
+    cards: Number(row['cards']),
+    through: row['through'] as string,
+    hash: row['rows_hash'] as string,
+    configIndex: Number(row['config_index']),
   };
 }
 
@@ -216,6 +255,9 @@ export class SqliteLedger extends SqliteCards implements LedgerState {
   readonly #selectUndeliveredAttempts: Database.Statement<unknown[], Row>;
   readonly #selectResolution: Database.Statement<unknown[], Row>;
   readonly #selectStandIn: Database.Statement<unknown[], Row>;
+  readonly #selectRangeMove: Database.Statement<unknown[], Row>;
+  readonly #selectLeftBy: Database.Statement<unknown[], string>;
+  readonly #selectHolds: Database.Statement<unknown[], Row>;
   readonly #insertTransaction: Database.Statement | undefined;
   readonly #updateTransaction: Database.Statement | undefined;
   readonly #redecideTransaction: Database.Statement | undefined;
@@ -224,6 +266,9 @@ export class SqliteLedger extends SqliteCards implements LedgerState {
   readonly #insertUndelivered: Database.Statement | undefined;
   readonly #insertResolution: Database.Statement | undefined;
   readonly #insertStandIn: Database.Statement | undefined;
+  readonly #updatePlace: Database.Statement | undefined;
+  readonly #putRangeMove: Database.Statement | undefined;
+  readonly #range: RangeWriter | undefined;
 
   constructor(database: Database.Database) {
     super(database);
@@ -245,7 +290,10 @@ export class SqliteLedger extends SqliteCards implements LedgerState {
       "SELECT * FROM card_transaction WHERE state = 'held' AND hold_expires_at_ms <= ?" +
         ' ORDER BY hold_expires_at_ms, log_index LIMIT ?',
     );
-    this.#selectLastConfigIndex = select('SELECT config_index FROM card_transaction ORDER BY log_index DESC LIMIT 1');
+    this.#selectLastConfigIndex = select(
+      'SELECT max(config_index) AS config_index FROM (SELECT config_index FROM range_move UNION ALL' +
+        ' SELECT * FROM (SELECT config_index FROM card_transaction ORDER BY log_index DESC LIMIT 1))',
+    );
     this.#selectReversals = select(
       "SELECT * FROM card_transaction WHERE card_id = ? AND original_index = ? AND mti_class IN ('0400', '0420')" +
         ' ORDER BY log_index',
@@ -253,8 +301,17 @@ export class SqliteLedger extends SqliteCards implements LedgerState {
     this.#selectRepeatAttempts = select('SELECT * FROM repeat_attempt WHERE transaction_index = ? ORDER BY log_index');
     this.#selectUndelivered = select('SELECT * FROM undelivered_attempt WHERE attempt = ?');
     this.#selectUndeliveredAttempts = select('SELECT attempt FROM undelivered_attempt LIMIT ?');
-    this.#selectResolution = select('SELECT * FROM resolution WHERE offered_term = ? AND offered_index = ?');
+    this.#selectResolution = select(
+      'SELECT * FROM resolution WHERE offered_group = ? AND offered_term = ? AND offered_index = ?',
+    );
     this.#selectStandIn = select('SELECT * FROM stand_in WHERE attempt = ?');
+    this.#selectRangeMove = select('SELECT * FROM range_move WHERE move = ?');
+    this.#selectLeftBy = database
+      .prepare<unknown[], string>('SELECT left_by FROM card_place WHERE card_id = ?')
+      .pluck();
+    this.#selectHolds = select(
+      "SELECT * FROM card_transaction WHERE card_id = ? AND state = 'held' ORDER BY log_index",
+    );
     if (database.readonly) return;
     this.#insertTransaction = database.prepare(
       `INSERT INTO card_transaction VALUES (${Array.from({ length: 28 }, () => '?').join(', ')})`,
@@ -270,8 +327,13 @@ export class SqliteLedger extends SqliteCards implements LedgerState {
     this.#insertTombstone = database.prepare('INSERT INTO reversal_tombstone VALUES (?, ?, ?, ?, ?, ?)');
     this.#insertRepeatAttempt = database.prepare('INSERT INTO repeat_attempt VALUES (?, ?, ?)');
     this.#insertUndelivered = database.prepare('INSERT INTO undelivered_attempt VALUES (?, ?, ?, ?, ?)');
-    this.#insertResolution = database.prepare('INSERT INTO resolution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
+    this.#insertResolution = database.prepare('INSERT INTO resolution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
     this.#insertStandIn = database.prepare('INSERT INTO stand_in VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
+    this.#updatePlace = database.prepare('UPDATE card_place SET left_by = ? WHERE card_id = ?');
+    this.#putRangeMove = database.prepare(
+      'INSERT OR REPLACE INTO range_move VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+    );
+    this.#range = new RangeWriter(database);
   }
 
   transaction(index: number): TransactionRow | undefined {
@@ -331,14 +393,52 @@ export class SqliteLedger extends SqliteCards implements LedgerState {
     return this.#selectUndeliveredAttempts.all(limit).map((row) => row['attempt'] as string);
   }
 
-  resolution(term: number, index: number): ResolutionRow | undefined {
-    const row = this.#selectResolution.get(term, index);
+  resolution(group: GroupId, term: number, index: number): ResolutionRow | undefined {
+    const row = this.#selectResolution.get(group, term, index);
     return row === undefined ? undefined : toResolution(row);
   }
 
   standIn(attempt: string): StandInRow | undefined {
     const row = this.#selectStandIn.get(attempt);
     return row === undefined ? undefined : toStandIn(row);
+  }
+
+  rangeMove(move: string): RangeMoveRow | undefined {
+    const row = this.#selectRangeMove.get(move);
+    return row === undefined ? undefined : toRangeMove(row);
+  }
+
+  leftBy(card: CardId): string {
+    return this.#selectLeftBy.get(card) ?? '';
+  }
+
+  standingHolds(card: CardId): readonly TransactionRow[] {
+    return this.#selectHolds.all(card).map(toTransaction);
+  }
+
+  putRangeMove(row: RangeMoveRow): void {
+    this.#putRangeMove?.run(
+      row.move,
+      row.direction,
+      row.prefix,
+      JSON.stringify(row.nested),
+      row.other,
+      row.index,
+      row.endIndex,
+      row.parts,
+      row.cards,
+      row.through,
+      row.hash,
+      row.configIndex,
+    );
+  }
+
+  leave(card: CardId, move: string): void {
+    this.#updatePlace?.run(move, card);
+  }
+
+  takeRows(index: number, rows: readonly MovedRow[]): void {
+    this.#range?.take(rows, index, (position) => movedIndex(index, position));
   }
 
   addTransaction(row: TransactionRow): void {
@@ -414,6 +514,7 @@ export class SqliteLedger extends SqliteCards implements LedgerState {
 
   addResolution(row: ResolutionRow): void {
     this.#insertResolution?.run(
+      row.group,
       row.term,
       row.offered,
       row.hash,

@@ -21,6 +21,7 @@ const imported = (count: number, changes: object = {}): CardsEntry => ({
   at: 0,
   by: 'test',
   added: Array.from({ length: count }, (_, at) => ({
+    bin: '40000000',
     panHash: `hash ${at}`,
     panKeyVersion: 1,
     panCipher: 'cipher',

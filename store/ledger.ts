@@ -5,11 +5,17 @@
 import type { CardId, GroupId } from '../base/identifiers.ts';
 import { assert } from '../base/errors.ts';
 import { applyCards, type CardRow, type CardsReader, type CardsState } from './cards.ts';
+import { hashOfRows, type RangeMoveRow } from './range-move.ts';
 import type {
   AttemptEntry,
   DecisionEntry,
   EntryBody,
   ExpiryEntry,
+  MovedRow,
+  RangeInEntry,
+  RangeLeaveEntry,
+  RangeOutEntry,
+  RangeRowsEntry,
   RequestRecord,
   ResolutionEntry,
   ResolutionReason,
@@ -22,13 +28,17 @@ import type {
 
 /**
  * declined: no effect, ever. recorded: approved, no money (inquiry, verification, reversal). held: a hold stands.
- * completed: its hold went into a posting. posted: money moved. reversed, expired: the effect was taken back.
+ * moved: it stands in the group to which the card's range has moved, and is that one's to release. completed: its hold went into a posting. posted: money moved. reversed, expired: the effect was taken back.
  */
-export type TransactionState = 'declined' | 'recorded' | 'held' | 'completed' | 'posted' | 'reversed' | 'expired';
+export type TransactionState =
+  'declined' | 'recorded' | 'held' | 'moved' | 'completed' | 'posted' | 'reversed' | 'expired';
 
 /** One decided request and what became of it. */
 export interface TransactionRow {
-  /** Index of the deciding entry: the transaction's identity within its group. */
+  /**
+   * Index of the deciding entry: the transaction's identity within its group. Below 0: it was decided in another group,
+   * and came with the card (`movedIndex`).
+   */
   readonly index: number;
   readonly request: RequestRecord;
   readonly responseCode: string;
@@ -70,6 +80,7 @@ export interface UndeliveredAttemptRow {
 
 /** What became of a salvaged entry, named by the term and index that it had in the log that lost it. */
 export interface ResolutionRow {
+  readonly group: GroupId;
   readonly term: number;
   readonly offered: number;
   readonly hash: string;
@@ -131,9 +142,14 @@ export interface LedgerReader extends CardsReader {
   undeliveredAttempt(attempt: string): UndeliveredAttemptRow | undefined;
   /** Up to `limit` of all that were reported. */
   undeliveredAttempts(limit: number): readonly string[];
-  /** What became of the salvaged entry of this term and index. */
-  resolution(term: number, index: number): ResolutionRow | undefined;
+  /** What became of the salvaged entry that the group's log had at this term and index. */
+  resolution(group: GroupId, term: number, index: number): ResolutionRow | undefined;
   standIn(attempt: string): StandInRow | undefined;
+  rangeMove(move: string): RangeMoveRow | undefined;
+  /** The move with which the card has left this group; '' while it is here. */
+  leftBy(card: CardId): string;
+  /** Transactions of the card whose holds stand. */
+  standingHolds(card: CardId): readonly TransactionRow[];
 }
 
 /** What apply writes; the SQLite fold and the in-memory overlay are the two implementations. */
@@ -147,6 +163,10 @@ export interface LedgerState extends LedgerReader, CardsState {
   addUndeliveredAttempt(row: UndeliveredAttemptRow): void;
   addResolution(row: ResolutionRow): void;
   addStandIn(row: StandInRow): void;
+  putRangeMove(row: RangeMoveRow): void;
+  leave(card: CardId, move: string): void;
+  /** Rows that come from another group, with entry `index`. Nothing is decided by them before all have come. */
+  takeRows(index: number, rows: readonly MovedRow[]): void;
 }
 
 /** Under what a tombstone is found again: the values that an original must repeat exactly. */
@@ -205,6 +225,18 @@ export function applyToLedger(state: LedgerState, group: GroupId, index: number,
       return;
     case 'stand-in':
       applyStandIn(state, index, entry);
+      return;
+    case 'range-out':
+      applyRangeOut(state, index, entry);
+      return;
+    case 'range-leave':
+      applyRangeLeave(state, index, entry);
+      return;
+    case 'range-rows':
+      applyRangeRows(state, index, entry);
+      return;
+    case 'range-in':
+      applyRangeIn(state, index, entry);
       return;
     case 'no-op':
     case 'mark':
@@ -417,7 +449,7 @@ function applyUndelivered(state: LedgerState, index: number, entry: UndeliveredE
 }
 
 function applyResolution(state: LedgerState, index: number, { at, offer, ...entry }: ResolutionEntry): void {
-  if (state.resolution(offer.term, offer.index) !== undefined) return;
+  if (state.resolution(offer.group, offer.term, offer.index) !== undefined) return;
   const { outcome, reason, decision } = entry;
   if (outcome === 'adopted') {
     if (decision.kind === 'decision') applyDecision(state, index, decision);
@@ -428,8 +460,8 @@ function applyResolution(state: LedgerState, index: number, { at, offer, ...entr
     decision.kind === 'attempt'
       ? { key: decision.key, card: state.transactionByKey(decision.key)?.request.card ?? '' }
       : decision.request;
-  const { term, index: offered, hash, from } = offer;
-  state.addResolution({ term, offered, hash, from, index, at, outcome, reason, key, card });
+  const { group, term, index: offered, hash, from } = offer;
+  state.addResolution({ group, term, offered, hash, from, index, at, outcome, reason, key, card });
 }
 
 function applyStandIn(state: LedgerState, index: number, entry: StandInEntry): void {
@@ -464,4 +496,69 @@ function applyStandIn(state: LedgerState, index: number, entry: StandInEntry): v
     approvedAt: decision.at,
     enteredAt: entry.at,
   });
+}
+
+// ---- R12: ranges that move (switch/range-moves.ts) -----------------------------------------------------------------
+
+function applyRangeOut(state: LedgerState, index: number, entry: RangeOutEntry): void {
+  const { move, prefix, nested, to: other, configIndex } = entry;
+  if (state.rangeMove(move) !== undefined) return;
+  state.putRangeMove({
+    move,
+    direction: 'out',
+    prefix,
+    nested,
+    other,
+    index,
+    endIndex: 0,
+    parts: 0,
+    cards: 0,
+    through: '',
+    hash: '',
+    configIndex,
+  });
+}
+
+function applyRangeLeave(state: LedgerState, index: number, entry: RangeLeaveEntry): void {
+  const before = state.rangeMove(entry.move);
+  assert(before?.direction === 'out' && before.endIndex === 0, `the range of move ${entry.move} is leaving`);
+  for (const card of entry.cards) {
+    state.leave(card, entry.move);
+    for (const hold of state.standingHolds(card)) state.changeTransaction({ ...hold, state: 'moved' });
+  }
+  const { parts, cards } = before;
+  const endIndex = entry.last ? index : 0;
+  state.putRangeMove({
+    ...before,
+    parts: parts + 1,
+    cards: cards + entry.cards.length,
+    through: entry.through,
+    endIndex,
+  });
+}
+
+/** The move as it was before this entry; its first one begins it. */
+function incoming(state: LedgerState, index: number, entry: RangeRowsEntry | RangeInEntry): RangeMoveRow {
+  const { move, prefix, from: other, configIndex } = entry;
+  const before = state.rangeMove(move);
+  assert(before === undefined || (before.direction === 'in' && before.endIndex === 0), `move ${move} is coming in`);
+  const begun = { direction: 'in', index, endIndex: 0, parts: 0, cards: 0, through: '', hash: '' } as const;
+  return { ...begun, ...before, move, prefix, nested: [], other, configIndex };
+}
+
+function applyRangeRows(state: LedgerState, index: number, entry: RangeRowsEntry): void {
+  const before = incoming(state, index, entry);
+  const { part, cards, through, rows } = entry;
+  assert(part === before.parts + 1, `part ${part} of move ${entry.move} follows part ${before.parts}`);
+  state.takeRows(index, rows);
+  const hash = hashOfRows(before.hash, rows);
+  state.putRangeMove({ ...before, parts: part, cards: before.cards + cards, through, hash });
+}
+
+function applyRangeIn(state: LedgerState, index: number, entry: RangeInEntry): void {
+  const before = incoming(state, index, entry);
+  const { parts, cards, hash } = entry;
+  const isWhole = before.parts === parts && before.cards === cards && before.hash === hash;
+  assert(isWhole, `move ${entry.move} has brought all ${cards} cards`);
+  state.putRangeMove({ ...before, endIndex: index });
 }

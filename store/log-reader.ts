@@ -100,8 +100,14 @@ export class GroupReader {
   }
 
   /** Up to `count` entries from index `from` on; none when that one has been trimmed. */
-  entries(from: number, count: number): LogEntry[] {
-    const found = this.#entries.all(from, count);
+  entries(from: number, count: number, maximumBytes = Number.MAX_SAFE_INTEGER): LogEntry[] {
+    const found: LogEntry[] = [];
+    let bytes = 0;
+    for (const entry of this.#entries.iterate(from, count)) {
+      found.push(entry);
+      bytes += entry.body.length;
+      if (bytes > maximumBytes) break;
+    }
     return found[0]?.index === from ? found : [];
   }
 
@@ -113,5 +119,21 @@ export class GroupReader {
 
   close(): void {
     this.database.close();
+  }
+}
+
+/** Names, in order, of the marks in a group's file that begin with `start`; a running node may be writing to it. */
+export function marksIn(path: string, start: string): readonly string[] {
+  const database = new Database(path, { readonly: true, fileMustExist: true });
+  try {
+    return database
+      .prepare<[string], string>(
+        `SELECT body ->> 'compare' FROM log WHERE body LIKE '{"kind":"mark"%' AND body ->> 'compare' LIKE ? || '%'` +
+          ' ORDER BY log_index',
+      )
+      .pluck()
+      .all(start);
+  } finally {
+    database.close();
   }
 }

@@ -12,12 +12,13 @@ import { basename, dirname, join } from 'node:path';
  *   1. the new file is written whole as `group-a.db.incoming`, synced, closed   crash: the old file; incoming is removed
  *   2. `group-a.db.incoming` is renamed to `group-a.g2.db`                      crash: either of them, each whole
  *   3. the folder is synced: from here on the new file is the group's           crash: the new file; the old is removed
- *   4. the old file is closed, and removed with what belongs to it              crash: the new file; the rest is removed
- *   5. the new file is opened, and whoever reads the group is told
+ *   4. the old file is closed                                                   crash: the new file; the old is removed
+ *   5. the new file is opened: it takes over what its node alone knew, then the old file is removed with what belongs
+ *      to it; and whoever reads the group is told
  */
 
 /** Where a replacement can be interrupted: after its five steps. */
-export const installSteps = ['written', 'renamed', 'folder synced', 'removed', 'opened'] as const;
+export const installSteps = ['written', 'renamed', 'folder synced', 'closed', 'opened'] as const;
 export type InstallStep = (typeof installSteps)[number];
 
 interface Generation {
@@ -47,6 +48,11 @@ export function currentGroupFile(path: string): string {
   return current.path;
 }
 
+/** The files that the one at `current` has replaced and that are still there. */
+export function earlierGenerations(current: string): string[] {
+  return generations(current).flatMap(({ path }) => (path === current ? [] : [path]));
+}
+
 /** Where a snapshot is written before it becomes the group's file. */
 export function incomingFile(current: string): string {
   return `${current}.incoming`;
@@ -72,10 +78,10 @@ export function emptyGroupFile(path: string): string {
 /** Removes what a replacement has left, finished or not: older generations of the file, and unfinished snapshots. */
 export function removeLeftovers(current: string): void {
   const folder = dirname(current);
-  const older = generations(current).filter(({ path }) => path !== current);
+  const older = earlierGenerations(current);
   // Of an interrupted one it is not known whether the new file's name is on disk.
   if (older.length > 0) syncPath(folder);
-  for (const { path } of older) removeDatabase(path);
+  for (const path of older) removeDatabase(path);
   const { stem } = generationOf(current);
   for (const name of readdirSync(folder)) {
     const [, of] = /^(.*\.db)\.incoming(?:-journal)?$/.exec(name) ?? [];

@@ -5,7 +5,7 @@ import { describeError } from '../base/errors.ts';
 import type { LogPosition } from './entry.ts';
 import type { GroupFile } from './group-file.ts';
 import type { SnapshotEnd } from './group-snapshot.ts';
-import { incomingFile, nextGeneration, removeDatabase, syncPath, type InstallStep } from './snapshot-install.ts';
+import { incomingFile, nextGeneration, syncPath, type InstallStep } from './snapshot-install.ts';
 import { SnapshotTarget } from './snapshot-target.ts';
 import type { SnapshotRequest } from './writer.ts';
 
@@ -94,10 +94,9 @@ export class SnapshotIntake {
         },
       ],
       [
-        'removed',
+        'closed',
         () => {
           file.close();
-          removeDatabase(file.path);
         },
       ],
       [

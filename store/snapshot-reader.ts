@@ -10,10 +10,11 @@ import {
   compareKeys,
   decodeValue,
   digestOf,
-  encodeValue,
+  encodeRow,
   exactValueSql,
   identifierSql,
   leavesOf,
+  parameterSql,
   showValue,
   type EncodedKey,
   type EncodedValue,
@@ -21,7 +22,9 @@ import {
   type SqlScalar,
 } from './canonical.ts';
 import { chainEntry, type LogPosition } from './entry.ts';
+import type { FoldShape } from './group-file.ts';
 import { readBase } from './log-reader.ts';
+import { readRow, type RowState } from './row-repair.ts';
 
 /** What of a table is compared. Names come from our own code, never from a message. */
 export interface TableSpecification {
@@ -80,12 +83,15 @@ export class SnapshotReader {
   readonly #database: Database.Database;
   readonly #statements = new Map<string, Database.Statement<SqlScalar[], SqlScalar[]>>();
 
+  /** The file holds an edit by hand that has not been dealt with: it is not what the log says. */
+  readonly isEdited: boolean;
+
   /** Pins the file as it is now. Throws STORE_UNREADABLE. */
-  static open(path: string): SnapshotReader {
+  static open(path: string, isEdited?: FoldShape['isEdited']): SnapshotReader {
     let database: Database.Database | undefined;
     try {
       database = new Database(path, { readonly: true, fileMustExist: true, timeout: 0 });
-      return new SnapshotReader(database);
+      return new SnapshotReader(database, isEdited);
     } catch (error) {
       database?.close();
       throw new SwitchError('STORE_UNREADABLE', `cannot read a snapshot of ${path}: ${String(error)}`, {
@@ -94,10 +100,11 @@ export class SnapshotReader {
     }
   }
 
-  private constructor(database: Database.Database) {
+  private constructor(database: Database.Database, isEdited: FoldShape['isEdited']) {
     this.#database = database;
     database.pragma('cache_size = -8192');
     database.exec('BEGIN');
+    this.isEdited = isEdited?.(database) === true;
     const meta = new Map(
       database
         .prepare<[], { name: string; value: string }>('SELECT name, value FROM meta')
@@ -173,6 +180,11 @@ export class SnapshotReader {
   columns(table: TableSpecification, key: EncodedKey): readonly ColumnDigest[] | undefined {
     const values = this.#row(table, table.columns, key);
     return values && table.columns.flatMap((column, at) => describeColumn(table, column, values[at] ?? 'n'));
+  }
+
+  /** One row whole, as a repair copies it; undefined when there is no such row. */
+  row(table: TableSpecification, key: EncodedKey): RowState | undefined {
+    return readRow(this.#database, table, key);
   }
 
   /** Rows with what they hold, derived columns too, in clear: only for tables that hold no card data. */
@@ -259,7 +271,9 @@ export class SnapshotReader {
   }
 
   #row(table: TableSpecification, columns: readonly string[], key: EncodedKey): readonly EncodedValue[] | undefined {
-    const conditions = table.keyColumns.map((column, at) => `${identifierSql(column)} = ${placeholder(key[at])}`);
+    const conditions = table.keyColumns.map(
+      (column, at) => `${identifierSql(column)} = ${parameterSql(key[at] ?? 'n')}`,
+    );
     const [row] = this.#all(
       `SELECT ${columns.map(exactValueSql).join(', ')} FROM ${identifierSql(table.name)} WHERE ${conditions.join(' AND ')}`,
       key.map(decodeValue),
@@ -284,7 +298,7 @@ export class SnapshotReader {
     ] as const) {
       if (key === null) continue;
       assert(key.length === table.keyColumns.length, `a key of ${table.name} has ${table.keyColumns.length} values`);
-      conditions.push(`(${keyList(table)}) ${operator} (${key.map(placeholder).join(', ')})`);
+      conditions.push(`(${keyList(table)}) ${operator} (${key.map(parameterSql).join(', ')})`);
       parameters.push(...key.map(decodeValue));
     }
     if (table.throughApplied) {
@@ -306,15 +320,6 @@ export class SnapshotReader {
 
 function keyList(table: TableSpecification): string {
   return table.keyColumns.map(identifierSql).join(', ');
-}
-
-function placeholder(value: EncodedValue | undefined): string {
-  return value?.startsWith('u') === true ? 'CAST(? AS TEXT)' : '?';
-}
-
-/** The first `count` values of a row that was read by `exactValueSql`: types and values take turns. */
-function encodeRow(row: readonly SqlScalar[], count: number): EncodedValue[] {
-  return Array.from({ length: count }, (_, at) => encodeValue(row[2 * at], row[2 * at + 1]));
 }
 
 /** Longer paths, which only a body that nobody of us wrote can have, are cut. */

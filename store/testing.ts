@@ -44,6 +44,7 @@ export function sampleLog(group: GroupId, decisions: number, cards = 50): LogEnt
   const bodyAt = (index: number): EntryBody => {
     if (index === 1) {
       const added = Array.from({ length: cards }, () => ({
+        bin: '40000000',
         panHash: hex(32),
         panKeyVersion: 1,
         panCipher: random.bytes(44).toString('base64'),

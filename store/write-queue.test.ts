@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
@@ -88,6 +90,30 @@ function start(
     },
   };
 }
+
+test('a shell that holds one file locked holds up that file alone, and nothing is lost of it', async (context) => {
+  const { queue, came, submit, clock, path } = start(context, { fold: ledgerFold });
+  const other = groupId('b');
+  queue.add(other, GroupFile.open(`${path}.b`, other, 'test', ledgerFold));
+  const shell = spawn('sqlite3', [path]);
+  context.after(() => shell.kill());
+  // Its answers wait in a buffer, its complaints do not: it has come as far as the statement that is none.
+  shell.stdin.write('BEGIN EXCLUSIVE;\nnothing;\n');
+  await once(shell.stderr, 'data');
+  submit({ entries: sampleLog(group, 5).slice(0, 3), applyThrough: 3 });
+  queue.submit({ group: other, entries: sampleLog(other, 5).slice(0, 2), keepThrough: undefined, applyThrough: 2 });
+  queue.tendEdits();
+  const during = came();
+  for (let at = 0; at < 100; at++) {
+    clock.advance(5);
+    during.push(...came());
+  }
+  assert.deepEqual(during, ['written 2 2']);
+  shell.stdin.end('COMMIT;\n');
+  await once(shell, 'exit');
+  clock.advance(5);
+  assert.deepEqual(came(), ['written 3 3']);
+});
 
 describe('a file that cannot be written', () => {
   /** No file of this fold can have more pages than it has after 50 entries of some size. */
@@ -406,7 +432,7 @@ describe('a snapshot in place of a file', () => {
       ['written', 'old'],
       ['renamed', 'new'],
       ['folder synced', 'new'],
-      ['removed', 'new'],
+      ['closed', 'new'],
       ['opened', 'new'],
     ]);
     for (const step of installSteps) {

@@ -1,13 +1,22 @@
 import type { Clock, Timer } from '../base/clock.ts';
-import { assert, describeError, isStoreBusy, storeFailureOf, type StoreFailure } from '../base/errors.ts';
+import { assert, describeError, isStoreBusy, storeFailureOf, SwitchError, type StoreFailure } from '../base/errors.ts';
 import type { GroupId } from '../base/identifiers.ts';
-import type { GroupFile, WriteBatch, WriteOutcome } from './group-file.ts';
+import type { EditOutcome, GroupFile, RepairBatch, WriteBatch, WriteOutcome } from './group-file.ts';
+import type { RowOutcome } from './row-repair.ts';
 import { emptyGroupFile, type InstallStep } from './snapshot-install.ts';
 import { SnapshotIntake } from './snapshot-intake.ts';
+import type { TableSpecification } from './snapshot-reader.ts';
 import { mergeAppends, type SnapshotRequest, type WriteRequest, type WriterEvent } from './writer.ts';
 
 /** What waits for a group's file, in the order in which it came. */
 type Task = WriteRequest | SnapshotRequest;
+
+/** A batch of a repair, and who waits for what came of it. */
+interface RepairTask {
+  readonly batch: RepairBatch;
+  readonly tables: readonly TableSpecification[];
+  readonly done: (outcome: readonly RowOutcome[] | Error) => void;
+}
 
 interface Failure {
   readonly reason: string;
@@ -16,6 +25,7 @@ interface Failure {
 
 interface GroupQueue {
   file: GroupFile;
+  repairs: RepairTask[];
   waiting: Task[];
   applyThrough: number;
   trimThrough: number;
@@ -24,6 +34,8 @@ interface GroupQueue {
   readonly intake: SnapshotIntake;
   /** Why the file cannot be written; nothing is until it has been opened anew. */
   failure: Failure | undefined;
+  /** What became of edits by hand, to be noted in the file. */
+  outcomes: EditOutcome[];
 }
 
 /** Hears of every transaction; so it has to be quick. */
@@ -67,12 +79,14 @@ export class WriteQueue {
   add(group: GroupId, file: GroupFile): void {
     this.#groups.set(group, {
       file,
+      repairs: [],
       waiting: [],
       applyThrough: file.applied,
       trimThrough: 0,
       paused: undefined,
       intake: new SnapshotIntake(this.#onInstallStep),
       failure: undefined,
+      outcomes: [],
     });
   }
 
@@ -98,6 +112,25 @@ export class WriteQueue {
     this.#schedule();
   }
 
+  /**
+   * Changes rows of the group's file, between two of its other transactions; `done` is called once. Apply that stands at
+   * the batch's mark goes on after it.
+   */
+  repair(
+    group: GroupId,
+    batch: RepairBatch,
+    tables: readonly TableSpecification[],
+    done: (outcome: readonly RowOutcome[] | Error) => void,
+  ): void {
+    const queue = this.#groups.get(group);
+    if (queue === undefined) {
+      done(new SwitchError('REPAIR_REFUSED', `this process has no group ${group}`));
+      return;
+    }
+    queue.repairs.push({ batch, tables, done });
+    this.#schedule();
+  }
+
   resume(group: GroupId): void {
     const queue = this.#groups.get(group);
     if (queue?.paused === undefined) return;
@@ -110,6 +143,23 @@ export class WriteQueue {
   finishCheckpoint(group: GroupId): void {
     const queue = this.#groups.get(group);
     if (queue?.failure === undefined) queue?.file.finishCheckpoint();
+  }
+
+  /** Some ten times a second: deals with edits by hand. A file that somebody has locked has its turn the next time. */
+  tendEdits(): void {
+    for (const [group, queue] of this.#groups) {
+      if (queue.failure !== undefined) continue;
+      try {
+        if (queue.file.tendEdits(queue.outcomes)) queue.outcomes = [];
+      } catch (error) {
+        if (!isStoreBusy(error)) this.#fail(group, queue, error);
+      }
+    }
+  }
+
+  /** Noted by the next `tendEdits`. */
+  closeEdit(group: GroupId, outcome: EditOutcome): void {
+    this.#groups.get(group)?.outcomes.push(outcome);
   }
 
   has(group: GroupId): boolean {
@@ -148,6 +198,7 @@ export class WriteQueue {
 
   #giveUp(queue: GroupQueue): void {
     queue.waiting = [];
+    for (const { done } of queue.repairs.splice(0)) done(notWritable('the file is not open'));
     queue.paused?.cancel();
     queue.paused = undefined;
     queue.intake.discard();
@@ -166,6 +217,12 @@ export class WriteQueue {
   #run(group: GroupId, queue: GroupQueue): void {
     if (queue.failure !== undefined) {
       this.#refuse(group, queue.waiting.splice(0), queue.failure);
+      for (const { done } of queue.repairs.splice(0)) done(notWritable(queue.failure.reason));
+      return;
+    }
+    const repair = queue.repairs.shift();
+    if (repair !== undefined) {
+      this.#repair(queue, repair);
       return;
     }
     const appends = takeAppends(queue);
@@ -191,6 +248,28 @@ export class WriteQueue {
     this.#goOn(queue);
     this.#emit({ kind: 'written', group, durable, applied });
     if (mark !== undefined) this.#emit({ kind: 'mark', group, ...mark });
+  }
+
+  /** What makes it impossible is told to whoever asked; the file is as it was, and goes on being written. */
+  #repair(queue: GroupQueue, task: RepairTask): void {
+    let outcome: readonly RowOutcome[] | Error;
+    try {
+      outcome = queue.file.repair(task.batch, task.tables);
+    } catch (error) {
+      if (isStoreBusy(error)) {
+        queue.repairs.unshift(task);
+        this.#retryLater();
+        return;
+      }
+      outcome = error instanceof SwitchError ? error : notWritable(describeError(error));
+    }
+    if (task.batch.at !== undefined) {
+      queue.paused?.cancel();
+      queue.paused = undefined;
+    }
+    // Appends have waited for it.
+    this.#schedule();
+    task.done(outcome);
   }
 
   #trim(group: GroupId, queue: GroupQueue): void {
@@ -227,12 +306,16 @@ export class WriteQueue {
         return undefined;
       }
     }
-    // Someone's shell has the file locked: the same is tried again, in order.
+    this.#retryLater();
+    return undefined;
+  }
+
+  /** Someone's shell has the file locked: the same is tried again, in order. */
+  #retryLater(): void {
     this.#meter?.locked();
     this.#clock.after(busyRetryMs, () => {
       this.#schedule();
     });
-    return undefined;
   }
 
   /** What whoever asked has in memory and what is in the file differ from here on: it has to begin anew. */
@@ -294,6 +377,10 @@ export class WriteQueue {
     if (queue.failure !== undefined) return;
     if (queue.waiting.length > 0 || this.#canApply(queue) || canTrim(queue)) this.#schedule();
   }
+}
+
+function notWritable(reason: string): SwitchError {
+  return new SwitchError('REPAIR_REFUSED', `the rows cannot be written: ${reason}`);
 }
 
 /** Whether trimmable entries wait to be removed. */

@@ -82,6 +82,7 @@ const following: Readonly<Record<TransactionState, readonly TransactionState[]>>
   declined: [],
   recorded: [],
   held: ['held', 'completed', 'reversed', 'expired'],
+  moved: [],
   completed: ['held', 'expired'],
   posted: ['posted', 'reversed'],
   reversed: [],

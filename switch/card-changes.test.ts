@@ -89,7 +89,8 @@ const set = (changes: Partial<CardRequest & { kind: 'set' }> = {}): CardRequest 
   ...changes,
 });
 const lift = (...restrictions: string[]): CardRequest => ({ kind: 'lift', panHash: hashOf(pan), restrictions });
-const numberOfPan = (number: Pan): Pick<CardInput, 'panHash' | 'panKeyVersion' | 'panCipher'> => ({
+const numberOfPan = (number: Pan): Pick<CardInput, 'bin' | 'panHash' | 'panKeyVersion' | 'panCipher'> => ({
+  bin: number.bin(),
   panHash: hashOf(number),
   panKeyVersion: 1,
   panCipher: 'new cipher',

@@ -1,7 +1,7 @@
 import { SwitchError } from '../base/errors.ts';
 import type { CardId } from '../base/identifiers.ts';
 import { moreRestrictive, type CardStatus } from '../store/card-status.ts';
-import { numberOf, type CardRow, type CardsReader } from '../store/cards.ts';
+import { fromFile, numberOf, type CardRow, type CardsReader } from '../store/cards.ts';
 import type { CardChange, CardImport, CardsEntry } from '../store/entry.ts';
 
 /*
@@ -11,6 +11,7 @@ import type { CardChange, CardImport, CardsEntry } from '../store/entry.ts';
 
 /** A card as an issuer's file or an operator gives it, its number already hashed and encrypted. */
 export interface CardInput {
+  readonly bin: string;
   readonly panHash: string;
   readonly panKeyVersion: number;
   readonly panCipher: string;
@@ -22,17 +23,28 @@ export interface CardInput {
 
 /**
  * added, changed, unchanged: as they say. kept-restriction: changed or not, but a stricter status on file stays.
- * replaced: the number is one that a card had before.
+ * replaced: the number is one that a card had before. duplicate: an earlier line of the file has added or changed the card;
+ * this one counts. entered-before: the file's line has been entered, by an earlier try or from another node.
  */
-export type CardInputResult = 'added' | 'changed' | 'unchanged' | 'kept-restriction' | 'other-currency' | 'replaced';
+export type CardInputResult =
+  | 'duplicate'
+  | 'entered-before'
+  | 'added'
+  | 'changed'
+  | 'unchanged'
+  | 'kept-restriction'
+  | 'other-currency'
+  | 'replaced';
 
-export type CardsContent = Pick<CardsEntry, 'added' | 'changes'>;
+export type CardsContent = Pick<CardsEntry, 'added' | 'changes' | 'file'>;
 
 export interface PlanContext {
   /** Now, for new restrictions. */
   readonly at: number;
   /** Names a restriction for good: another name at every call. */
   readonly name: () => string;
+  /** The card file that it is of, and the last line. */
+  readonly file?: NonNullable<CardsEntry['file']>;
 }
 
 /**
@@ -62,9 +74,10 @@ export function planImport(
     const status = moreRestrictive(known.status, input.status);
     if (status !== known.status) changes.push(restriction(known, status, context));
     if (status !== input.status) return 'kept-restriction';
+    if (context.file !== undefined && known.change.endsWith(fromFile(context))) return 'duplicate';
     return changes.length === before ? 'unchanged' : 'changed';
   });
-  return { added, changes, results };
+  return { added, changes, ...(context.file === undefined ? {} : { file: context.file }), results };
 }
 
 /** What somebody asks for one card. What it replaces is a version that he has seen: never another one unseen. */
@@ -84,7 +97,7 @@ export type CardRequest =
       readonly kind: 'replace';
       readonly panHash: string;
       readonly replaces: number;
-      readonly by: Pick<CardInput, 'panHash' | 'panKeyVersion' | 'panCipher'>;
+      readonly by: Pick<CardInput, 'bin' | 'panHash' | 'panKeyVersion' | 'panCipher'>;
       readonly expiry: string;
       readonly status: CardStatus;
     }

@@ -70,7 +70,7 @@ class Bench {
   }
 
   due(number: number, of = group): void {
-    this.desk.due({ attempt: `n1.1.${number}`, key: `key ${number}`, group: of, at: 1 }, () => undefined);
+    this.desk.due([{ attempt: `n1.1.${number}`, key: `key ${number}`, group: of, at: 1 }], () => undefined);
   }
 
   /** Settles everything that was sent; what it was, each once. */
@@ -178,4 +178,34 @@ test('more reversals due than memory takes are left on disk, and come when there
   assert.equal(Math.max(...inMemory), 50_000);
   assert.equal(brought, total + 1);
   assert.equal(bench.desk.dues, 0);
+});
+
+describe('a claim for a card that has moved', () => {
+  test('is brought to the group that has it now, and settled there', () => {
+    const bench = new Bench();
+    bench.due(1);
+    bench.pass(25);
+    assert.equal(bench.sent.length, 1);
+    bench.desk.onSettled({ group, id: 'undelivered n1.1.1', outcome: 'moved', heir: other });
+    bench.pass(25);
+    assert.deepEqual(
+      bench.sent.map(([, claim]) => [claim.group, claim.heir]),
+      [
+        [group, undefined],
+        [group, other],
+      ],
+    );
+    assert.equal(bench.desk.dues, 1);
+    bench.desk.onSettled({ group: other, id: 'undelivered n1.1.1', outcome: 'entered' });
+    assert.deepEqual([bench.desk.dues, bench.store.dues.size], [0, 0]);
+  });
+  test('that a log has lost is still the log that lost it: that is where it is noted', () => {
+    const bench = new Bench();
+    bench.salvage.add(group, 1);
+    bench.pass(1025);
+    bench.desk.onSettled({ group, id: `salvaged ${group} 1 1`, outcome: 'moved', heir: other });
+    bench.pass(25);
+    bench.desk.onSettled({ group: other, id: `salvaged ${group} 1 1`, outcome: 'adopted' });
+    assert.equal(bench.salvage.entries[0]?.outcome, 'adopted');
+  });
 });

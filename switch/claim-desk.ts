@@ -4,7 +4,7 @@ import type { GroupId, NodeId } from '../base/identifiers.ts';
 import { moreRestrictive, type CardStatus } from '../store/card-status.ts';
 import type { EdgeChange, EdgeStore, HeldRestriction, ReversalDue, StandIn } from '../store/edge-store.ts';
 import type { SalvagedEntry, SalvageOutcome } from '../store/salvage.ts';
-import { claimId, type Claim, type ClaimOutcome } from './claims.ts';
+import { claimId, groupOf, type Claim, type ClaimOutcome } from './claims.ts';
 import type { Settlement } from './forward.ts';
 import type { GroupOwner } from './owner.ts';
 
@@ -109,13 +109,9 @@ export class ClaimDesk {
     return attempt === undefined ? undefined : this.#standIns.get(attempt);
   }
 
-  /** `done` is called when the due is on disk, or when it cannot be written: it is brought to the owner all the same. */
-  due(due: ReversalDue, done: () => void): void {
-    this.#write([{ kind: 'due', due }], (failure) => {
-      if (failure !== undefined) this.#unsynced += 1;
-      this.#addDue(due);
-      done();
-    });
+  /** `done` is called when the dues are on disk, or when they cannot be written: they are brought all the same. */
+  due(dues: readonly ReversalDue[], done: () => void): void {
+    this.#writeDues([], dues, done);
   }
 
   /**
@@ -143,13 +139,15 @@ export class ClaimDesk {
   }
 
   /** It was not answered. In one step with what is due instead; `done` as for `due`. */
-  withdraw(attempt: string, due: ReversalDue | undefined, done: () => void): void {
+  withdraw(attempt: string, dues: readonly ReversalDue[], done: () => void): void {
     this.#standIns.delete(attempt);
-    const changes: EdgeChange[] = [{ kind: 'settled', of: 'stand-in', attempt }];
-    if (due !== undefined) changes.push({ kind: 'due', due });
-    this.#write(changes, (failure) => {
-      if (failure !== undefined) this.#unsynced += 1;
-      if (due !== undefined) this.#addDue(due);
+    this.#writeDues([{ kind: 'settled', of: 'stand-in', attempt }], dues, done);
+  }
+
+  #writeDues(changes: readonly EdgeChange[], dues: readonly ReversalDue[], done: () => void): void {
+    this.#write([...changes, ...dues.map((due) => ({ kind: 'due', due }) as const)], (failure) => {
+      if (failure !== undefined) this.#unsynced += Math.max(1, dues.length);
+      for (const due of dues) this.#addDue(due);
       done();
     });
   }
@@ -224,17 +222,22 @@ export class ClaimDesk {
     this.#bring(group, queue, this.#options.clock.monotonicMs());
   }
 
-  onSettled({ group, id, outcome }: Settlement): void {
+  onSettled({ group, id, outcome, heir }: Settlement): void {
     const queue = this.#queues.get(group);
     const claim = queue?.claims.get(id);
-    if (queue === undefined || claim === undefined || !this.#forget(claim, outcome)) return;
+    if (queue === undefined || claim === undefined) return;
+    if (outcome === 'moved') {
+      // Where it is from does not change: that group is asked again after a start, and says the same.
+      if (heir === undefined) return;
+      this.#add({ ...claim, heir });
+    } else if (!this.#forget(claim, outcome)) return;
     queue.claims.delete(id);
     queue.brought.delete(id);
     queue.backOffMs = leastBackOffMs;
     if (queue.brought.size === 0) queue.nextMs = 0;
     if (queue.claims.size === 0) {
       this.#queues.delete(group);
-      if (claim.kind === 'salvaged') this.#topUp(group);
+      if (claim.kind === 'salvaged' && outcome !== 'moved') this.#topUp(claim.group);
     }
   }
 
@@ -342,10 +345,11 @@ export class ClaimDesk {
 
   #add(claim: Claim): boolean {
     const id = claimId(claim);
-    let queue = this.#queues.get(claim.group);
+    const group = groupOf(claim);
+    let queue = this.#queues.get(group);
     if (queue === undefined) {
       queue = { claims: new Map(), brought: new Set(), nextMs: 0, backOffMs: leastBackOffMs };
-      this.#queues.set(claim.group, queue);
+      this.#queues.set(group, queue);
     }
     if (queue.claims.has(id)) return false;
     queue.claims.set(id, claim);
@@ -373,8 +377,8 @@ export class ClaimDesk {
     for (const [id, claim] of claims) {
       if (leader !== self) sendClaim(leader, claim);
       else {
-        ownerOf(group)?.claim(claim, self, (outcome) => {
-          this.onSettled({ group, id, outcome });
+        ownerOf(group)?.claim(claim, self, (outcome, heir) => {
+          this.onSettled({ group, id, outcome, ...(heir !== undefined && { heir }) });
         });
       }
     }

@@ -228,7 +228,7 @@ class World {
       if (claim.kind !== 'salvaged') continue;
       const entry = decodeBody(claim.body);
       if (entry.kind !== 'decision' || !isApproval(entry.responseCode) || entry.hold === '0') continue;
-      const resolution = ledger.resolution(claim.term, claim.index);
+      const resolution = ledger.resolution(claim.group, claim.term, claim.index);
       const known = ledger.transactionByKey(entry.request.key);
       assert.ok(resolution !== undefined, 'every offer has its resolution');
       if (resolution.outcome === 'adopted') {
@@ -267,7 +267,7 @@ class World {
       undelivered: attempts.map((attempt) => reader.undeliveredAttempt(attempt)),
       reported: [...reader.undeliveredAttempts(99)].sort(),
       resolutions: this.#offers().map(
-        (claim) => claim.kind === 'salvaged' && reader.resolution(claim.term, claim.index),
+        (claim) => claim.kind === 'salvaged' && reader.resolution(claim.group, claim.term, claim.index),
       ),
       standIns: standIns.map((attempt) => reader.standIn(attempt)),
       configuration: reader.lastConfigIndex(),

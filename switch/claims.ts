@@ -1,4 +1,4 @@
-import type { GroupId, NodeId } from '../base/identifiers.ts';
+import type { CardId, GroupId, NodeId } from '../base/identifiers.ts';
 import { numberOf } from '../store/cards.ts';
 import type { HeldRestriction } from '../store/edge-store.ts';
 import {
@@ -52,9 +52,18 @@ export interface RestrictionClaim extends HeldRestriction {
   readonly kind: 'restriction';
 }
 
-export type Claim = UndeliveredClaim | SalvagedClaim | StandInClaim | RestrictionClaim;
+export type Claim = (UndeliveredClaim | SalvagedClaim | StandInClaim | RestrictionClaim) & {
+  /** The group that has the card now, when that is another than the claim's own: its range has moved (R12). */
+  readonly heir?: GroupId;
+};
 
-export type ClaimOutcome = 'entered' | SalvageOutcome | StandInOutcome;
+/** Where the claim is to be brought. */
+export function groupOf(claim: Claim): GroupId {
+  return claim.heir ?? claim.group;
+}
+
+/** `moved`: nothing was entered; another group has the card. */
+export type ClaimOutcome = 'entered' | 'moved' | SalvageOutcome | StandInOutcome;
 
 /** Names a claim among those of its node. */
 export function claimId(claim: Claim): string {
@@ -83,6 +92,24 @@ export interface ClaimContext {
   readonly at: number;
   /** The owner's configuration: what it enters counts as decided by that, or the log's would not be in order. */
   readonly configIndex: number;
+}
+
+/** The card that the claim is about; '' when this log knows of none. */
+export function cardOf(claim: Claim, ledger: LedgerReader): CardId | '' {
+  const ofKey = (key: string): CardId | '' => ledger.transactionByKey(key)?.request.card ?? '';
+  switch (claim.kind) {
+    case 'undelivered':
+      return ofKey(claim.key);
+    case 'stand-in':
+      return claim.decision.request.card;
+    case 'restriction':
+      return numberOf(ledger, claim.panHash)?.card.cardId ?? '';
+    case 'salvaged': {
+      const entry = readSalvaged(claim.body);
+      if (entry === undefined) return '';
+      return entry.kind === 'attempt' ? ofKey(entry.key) : entry.request.card;
+    }
+  }
 }
 
 /** What the owner does about a claim. */
@@ -182,8 +209,8 @@ function voided(reason: ResolutionReason): Resolution {
  * - A repeat's attempt is entered for what stands under its key, so that nobody releases what it was answered.
  */
 function planAdoption(offer: SalvagedClaim, { ledger, from, at, configIndex }: ClaimContext): ClaimPlan {
-  const { term, index, hash } = offer;
-  const before = ledger.resolution(term, index);
+  const { group, term, index, hash } = offer;
+  const before = ledger.resolution(group, term, index);
   if (before !== undefined) return { kind: 'known', index: before.index, outcome: before.outcome };
   const entry = readSalvaged(offer.body);
   // Nothing that a node of this version keeps; index 0 has always committed.
@@ -195,7 +222,7 @@ function planAdoption(offer: SalvagedClaim, { ledger, from, at, configIndex }: C
   const decision = resolved.kind === 'attempt' ? resolved : { ...resolved, configIndex };
   return {
     kind: 'enter',
-    entry: { kind: 'resolution', at, offer: { term, index, hash, from }, outcome, reason, decision },
+    entry: { kind: 'resolution', at, offer: { group, term, index, hash, from }, outcome, reason, decision },
     outcome,
   };
 }
@@ -212,8 +239,9 @@ function resolve(entry: SalvageableEntry, offered: number, ledger: LedgerReader)
   if (entry.kind === 'attempt') return resolveAttempt(entry, ledger);
   const known = ledger.transactionByKey(entry.request.key);
   if (known !== undefined) {
-    // A snapshot replaces entries that the log has after all.
-    const same = known.index === offered && known.attempt === entry.attempt && known.decidedAt === entry.at;
+    // A snapshot replaces entries that the log has after all; what came with its range has another index here.
+    const same =
+      (known.index === offered || known.index < 0) && known.attempt === entry.attempt && known.decidedAt === entry.at;
     return same ? { outcome: 'kept', index: known.index } : voided('decided');
   }
   const { card } = entry.request;

@@ -115,9 +115,9 @@ describe('a restriction at an edge', () => {
     const bench = new Bench({ ownerOf: () => owner });
     bench.leads(n1);
     restrict(bench);
-    bench.edge.onRequest(n2, { id: 1, attempt: 'n2.1.1', remainingMs: 3000, request: requestOf() });
+    bench.edge.onRequest(n2, { id: 1, attempt: 'n2.1.1', group, remainingMs: 3000, request: requestOf() });
     const blocked = requestOf({ stan: '000002', restriction: 'blocked' });
-    bench.edge.onRequest(n2, { id: 2, attempt: 'n2.1.2', remainingMs: 3000, request: blocked });
+    bench.edge.onRequest(n2, { id: 2, attempt: 'n2.1.2', group, remainingMs: 3000, request: blocked });
     assert.deepEqual(
       asked.map((request) => request.restriction),
       ['stolen', 'stolen'],

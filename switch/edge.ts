@@ -10,6 +10,7 @@ import type { Pan } from '../base/pan.ts';
 import type { Random } from '../base/random.ts';
 import { RecentMap } from '../base/recent-map.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
+import type { PanRangeRow } from '../config-db/rows.ts';
 import { moreRestrictive, responseCodeOfStatus, type CardStatus } from '../store/card-status.ts';
 import type { EdgeStore, HeldRestriction, ReversalDue, StandIn } from '../store/edge-store.ts';
 import type { DecisionEntry } from '../store/entry.ts';
@@ -17,7 +18,7 @@ import type { LedgerReader } from '../store/ledger.ts';
 import { buildAnswer, buildRefusal, type Answerable } from './answer.ts';
 import { answerOf, isSameRequest, mayBeUndelivered, type DecidedAnswer } from './authorizer.ts';
 import { ClaimDesk, type SalvageSource } from './claim-desk.ts';
-import { claimId, type Claim, type ClaimOutcome } from './claims.ts';
+import { claimId, groupOf, type Claim, type ClaimOutcome } from './claims.ts';
 import type { ForwardedAnswer, ForwardedRequest, Settlement } from './forward.ts';
 import type { IsoMessage } from './iso8583/codec.ts';
 import type { GroupOwner, OwnerOutcome } from './owner.ts';
@@ -91,8 +92,12 @@ interface Pending {
   readonly id: number;
   readonly message: Answerable;
   readonly request: SwitchRequest;
-  readonly group: GroupId;
-  readonly attempt: string;
+  /** Whose the card is, as far as this edge knows. */
+  group: GroupId;
+  /** Of the request at that group: another group gets another one, so that each knows whether it may have decided it. */
+  attempt: string;
+  /** Attempts at other groups, which had the card's range before (R12). */
+  readonly before: { readonly group: GroupId; readonly attempt: string }[];
   readonly sinceMs: number;
   readonly deadlineMs: number;
   /** From when on this edge may approve it by itself. */
@@ -103,6 +108,7 @@ interface Pending {
   asked: NodeId | undefined;
   /** An owner may have decided it, or may yet: a datagram that was sent can arrive at any later time. */
   exposed: boolean;
+  redirects: number;
 }
 
 /** Sent again after this long without an answer: datagrams get lost. */
@@ -112,6 +118,8 @@ const bounceRetryMs = 50;
 /** Left of the deadline for an approval in stand-in, as a part of it and at least: for its sync. */
 const standInReserve = 0.1;
 const leastStandInReserveMs = 50;
+/** A request follows its card to another group at once so often; then it waits a little before it does. */
+const promptRedirects = 3;
 /** Keys remembered to notice one that returns for a card of another owner. */
 const rememberedKeys = 50_000;
 
@@ -146,7 +154,7 @@ export class Edge {
   /** Messages that came before there was a configuration to route them by. */
   #unrouted: Unrouted[] = [];
   readonly #pending = new Map<number, Pending>();
-  readonly #groupOfKey = new RecentMap<string, GroupId>(rememberedKeys);
+  readonly #rangeOfKey = new RecentMap<string, PanRangeRow>(rememberedKeys);
   /** Groups that have no leader here, since when. */
   readonly #leaderlessSince = new Map<GroupId, number>();
   #nextId = 1;
@@ -161,8 +169,11 @@ export class Edge {
     const sendClaim = (to: NodeId, claim: Claim): void => {
       forwarder.sendClaim(to, claim);
     };
+    // The card's range may have moved since: the names of restrictions are nobody else's in any group.
     const hasRestriction = (group: GroupId, id: string): boolean =>
-      whenReadable(() => ledgerOf(group)?.restriction(id) !== undefined) === true;
+      [group, ...(options.configuration()?.orders.keys() ?? [])].some(
+        (each) => whenReadable(() => ledgerOf(each)?.restriction(id) !== undefined) === true,
+      );
     this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim, hasRestriction });
   }
 
@@ -211,9 +222,27 @@ export class Edge {
     if (range === undefined || range.prefix === '') return undefined;
     this.#restrictions += 1;
     const id = `${self}.${boot}.r${this.#restrictions}`;
-    const restriction = { id, group: range.group_id, panHash: cardKeys.hash(pan), status, at: clock.wallMs(), by };
+    const panHash = cardKeys.hash(pan);
+    const group = this.#groupOfCard(panHash) ?? range.group_id;
+    const restriction = { id, group, panHash, status, at: clock.wallMs(), by };
     this.#desk.restrict(restriction, kept, entered);
     return id;
+  }
+
+  /**
+   * The group that has the card by this node's copies. An earlier number may be of a range that was divided off and moved
+   * away from the card's present one.
+   */
+  #groupOfCard(panHash: string): GroupId | undefined {
+    const { configuration, ledgerOf } = this.#options;
+    return [...(configuration()?.orders.keys() ?? [])].find(
+      (group) =>
+        whenReadable(() => {
+          const ledger = ledgerOf(group);
+          const card = ledger?.cardByPanHash(panHash);
+          return card !== undefined && ledger?.leftBy(card.cardId) === '';
+        }) === true,
+    );
   }
 
   /** Handles a message of an owner's class; calls `respond` exactly once. */
@@ -263,8 +292,9 @@ export class Edge {
       return;
     }
     const { request } = read;
-    const group = configuration.rangeOf(request.pan).group_id;
-    if (this.#isForOtherOwner(request, group)) {
+    const range = configuration.rangeOf(request.pan);
+    const group = range.group_id;
+    if (this.#isForOtherOwner(request, range)) {
       refuse(duplicate);
       return;
     }
@@ -281,6 +311,7 @@ export class Edge {
       request,
       group,
       attempt: `${self}.${boot}.${id}`,
+      before: [],
       sinceMs,
       deadlineMs: sinceMs + deadlineMs,
       standInMs: this.#options.standIn === undefined ? Number.POSITIVE_INFINITY : sinceMs + deadlineMs - reserveMs,
@@ -288,6 +319,7 @@ export class Edge {
       nextTryMs: 0,
       asked: undefined,
       exposed: false,
+      redirects: 0,
     };
     this.#pending.set(id, pending);
     this.#try(pending, nowMs);
@@ -333,20 +365,24 @@ export class Edge {
   onRequest(from: NodeId, forwarded: ForwardedRequest): void {
     // Read after a pause longer than what was left: its edge has answered 91, and a decision would hold for nobody.
     if (this.#options.clock.monotonicMs() - this.#lastTickMs > forwarded.remainingMs) return;
-    const group = this.#options.configuration()?.rangeOf(forwarded.request.pan).group_id;
-    const owner = group === undefined ? undefined : this.#options.ownerOf(group);
+    const owner = this.#options.ownerOf(forwarded.group);
     const answer = (outcome: OwnerOutcome): void => {
       this.#options.forwarder.sendAnswer(from, { id: forwarded.id, attempt: forwarded.attempt, outcome });
     };
-    if (owner === undefined) answer({ kind: 'bounce', reason: 'other-group' });
+    if (owner === undefined) answer({ kind: 'bounce', reason: 'not-the-owner' });
     else owner.request(this.#restricted(forwarded.request), forwarded.attempt, answer);
   }
 
   /** As the owner: settles what another node brings. */
   onClaim(from: NodeId, claim: Claim): void {
-    const { group } = claim;
-    this.#options.ownerOf(group)?.claim(claim, from, (outcome) => {
-      this.#options.forwarder.sendSettlement(from, { group, id: claimId(claim), outcome });
+    const group = groupOf(claim);
+    this.#options.ownerOf(group)?.claim(claim, from, (outcome, heir) => {
+      this.#options.forwarder.sendSettlement(from, {
+        group,
+        id: claimId(claim),
+        outcome,
+        ...(heir !== undefined && { heir }),
+      });
     });
   }
 
@@ -355,11 +391,23 @@ export class Edge {
     this.#desk.onSettled(settlement);
   }
 
-  #isForOtherOwner(request: SwitchRequest, group: GroupId): boolean {
+  /** A range that was carved, merged or moved since is no other one: its owner knows whether the card is another. */
+  #isForOtherOwner(request: SwitchRequest, range: PanRangeRow): boolean {
     const key = duplicateKey(request);
-    const before = this.#groupOfKey.get(key);
-    if (before === undefined) this.#groupOfKey.set(key, group);
-    return before !== undefined && before !== group;
+    const before = this.#rangeOfKey.get(key);
+    if (before === undefined) this.#rangeOfKey.set(key, range);
+    if (before === undefined || before.group_id === range.group_id) return false;
+    return !before.prefix.startsWith(range.prefix) && !range.prefix.startsWith(before.prefix);
+  }
+
+  /** Another group has the card's range. What the one before may have decided is due when this is not answered. */
+  #redirect(pending: Pending, group: GroupId): void {
+    const { self, boot } = this.#options;
+    if (pending.exposed) pending.before.push({ group: pending.group, attempt: pending.attempt });
+    pending.redirects += 1;
+    pending.group = group;
+    pending.attempt = `${self}.${boot}.${pending.id}.${pending.redirects}`;
+    pending.exposed = false;
   }
 
   #try(pending: Pending, nowMs: number): void {
@@ -377,14 +425,14 @@ export class Edge {
       return;
     }
     pending.exposed = true;
-    const { id, attempt, deadlineMs } = pending;
-    forwarder.sendRequest(leader, { id, attempt, remainingMs: deadlineMs - nowMs, request });
+    const { id, attempt, group, deadlineMs } = pending;
+    forwarder.sendRequest(leader, { id, attempt, group, remainingMs: deadlineMs - nowMs, request });
   }
 
   /** Nobody can decide it now, and its owner would decline it; nobody knows it, so nothing is left to take back. */
   #declineRestricted(pending: Pending, request: SwitchRequest): void {
     const responseCode = declineOf(request);
-    if (responseCode === undefined || pending.exposed) return;
+    if (responseCode === undefined || pending.exposed || pending.before.length > 0) return;
     this.#finish(pending, buildRefusal(pending.message, responseCode));
   }
 
@@ -433,25 +481,33 @@ export class Edge {
     } else {
       pending.asked = undefined;
       pending.nextTryMs = nowMs + bounceRetryMs;
+      if (outcome.reason === 'other-group') this.#follow(pending, outcome.group, nowMs);
     }
+  }
+
+  #follow(pending: Pending, group: GroupId, nowMs: number): void {
+    if (group === pending.group) return;
+    this.#redirect(pending, group);
+    if (pending.redirects <= promptRedirects) this.#try(pending, nowMs);
   }
 
   /** 91; when an owner may approve the request all the same, not before that is on disk as a reversal due. */
   #giveUp(pending: Pending): void {
     // From here on an approval is late, also one that comes before the sync has returned.
     this.#pending.delete(pending.id);
-    const due = this.#dueOf(pending);
-    if (due === undefined) this.#answerInoperative(pending);
+    const dues = this.#duesOf(pending);
+    if (dues.length === 0) this.#answerInoperative(pending);
     else {
-      this.#desk.due(due, () => {
+      this.#desk.due(dues, () => {
         this.#answerInoperative(pending);
       });
     }
   }
 
-  #dueOf({ attempt, group, request, exposed }: Pending): ReversalDue | undefined {
-    if (!exposed || !mayBeUndelivered(request)) return undefined;
-    return { attempt, key: duplicateKey(request), group, at: this.#options.clock.wallMs() };
+  #duesOf({ attempt, group, request, exposed, before }: Pending): readonly ReversalDue[] {
+    if (!mayBeUndelivered(request)) return [];
+    const due = { key: duplicateKey(request), at: this.#options.clock.wallMs() };
+    return [...before, ...(exposed ? [{ attempt, group }] : [])].map((each) => ({ ...due, ...each }));
   }
 
   #answerInoperative(pending: Pending): void {
@@ -490,7 +546,14 @@ export class Edge {
     const range = configuration?.rangeOf(request.pan);
     const link = configuration?.link(request.link);
     const ledger = this.#options.ledgerOf(group);
-    if (configuration === undefined || range?.group_id !== group || link === undefined || ledger === undefined) {
+    const isMoving = range !== undefined && configuration?.moveOf(range.prefix) !== undefined;
+    if (
+      configuration === undefined ||
+      range?.group_id !== group ||
+      isMoving ||
+      link === undefined ||
+      ledger === undefined
+    ) {
       return false;
     }
     const result = whenReadable(() =>
@@ -498,7 +561,8 @@ export class Edge {
         ledger,
         panHash: this.#options.cardKeys.hash(request.pan),
         range,
-        limits: (currency) => configuration.limits(range.prefix, currency),
+        limits: (currency) => configuration.limits(range.prefix, currency, 'standby'),
+        merchantLimit: (category, currency) => configuration.merchantLimit(range.prefix, category, currency),
         link,
         configIndex: configuration.index,
         attempt,
@@ -528,7 +592,7 @@ export class Edge {
     if (failed) {
       this.#giveUp(pending);
     } else if (this.#options.clock.monotonicMs() >= deadlineMs) {
-      this.#desk.withdraw(attempt, this.#dueOf(pending), () => {
+      this.#desk.withdraw(attempt, this.#duesOf(pending), () => {
         this.#answerInoperative(pending);
       });
     } else {

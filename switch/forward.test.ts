@@ -72,6 +72,7 @@ class End {
 const forwarded = (request: SwitchRequest, id = 1): ForwardedRequest => ({
   id,
   attempt: `n1.1.${id}`,
+  group,
   remainingMs: 2987,
   request,
 });
@@ -104,6 +105,7 @@ const anyRequest: fc.Arbitrary<SwitchRequest> = fc.record(
     responseCode: text,
     terminal: text,
     merchant: text,
+    merchantCategory: text,
     originalDataElements: fc.option(
       fc.record({ mtiClass: digits(4), stan: digits(6), transmission: digits(10), acquirer: digits(11) }, plain),
       { nil: undefined },

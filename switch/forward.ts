@@ -12,9 +12,10 @@ import type { SwitchRequest } from './request.ts';
  *
  *   claims       [{kind, group, ...}]                    any node -> owner, again until it is settled; before requests,
  *                                                        which may depend on what a claim says has happened before
- *   requests     [{id, attempt, remainingMs, request}]   edge -> owner; may come again with the same id and attempt
+ *   requests     [{id, attempt, group, remainingMs, request}]   edge -> owner; may come again with the same id and attempt
  *   answers      [{id, attempt, outcome}]                owner -> edge; for one that is no longer waiting: late
- *   settlements  [{group, id, outcome}]                  owner -> who brought the claim: an entry about it has committed
+ *   settlements  [{group, id, outcome, heir}]            owner -> who brought the claim: an entry about it has committed,
+ *                                                        or the group `heir` has the card now
  *
  * Nothing here needs to arrive: the edge sends a request again until its deadline, and the owner knows it by its
  * duplicate key; a claim is brought again until its settlement comes.
@@ -22,7 +23,9 @@ import type { SwitchRequest } from './request.ts';
 
 export interface ForwardedRequest {
   readonly id: number;
+  /** Of this group's owner alone: another group's would decide it under an attempt of its own (R12). */
   readonly attempt: string;
+  readonly group: GroupId;
   readonly remainingMs: number;
   readonly request: SwitchRequest;
 }
@@ -39,6 +42,8 @@ export interface Settlement {
   /** `claimId` of what was settled. */
   readonly id: string;
   readonly outcome: ClaimOutcome;
+  /** With `moved`. */
+  readonly heir?: GroupId;
 }
 
 export interface ForwarderOptions {

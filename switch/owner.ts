@@ -3,12 +3,16 @@ import type { CardKeys } from '../base/card-keys.ts';
 import { assert, whenReadable } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
+import type { Pan } from '../base/pan.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
+import type { PanRangeRow } from '../config-db/rows.ts';
 import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';
 import { applyToLedger, type LedgerReader } from '../store/ledger.ts';
+import type { RangeMoveRow } from '../store/range-move.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
-import { answerOf, decide, refusal, type DecidedAnswer } from './authorizer.ts';
-import { planClaim, type Claim, type ClaimOutcome } from './claims.ts';
+import { answerOf, decide, refusal, type DecidedAnswer, type Decision } from './authorizer.ts';
+import { cardOf, planClaim, type Claim, type ClaimOutcome } from './claims.ts';
+import { placeOf, type MoveState } from './range-moves.ts';
 import type { SwitchRequest } from './request.ts';
 
 /** The log of a group as its owner uses it; replication provides it. */
@@ -26,8 +30,10 @@ export type OwnerOutcome =
    */
   | {
       readonly kind: 'bounce';
-      readonly reason: 'not-the-owner' | 'not-ready' | 'other-group' | 'overloaded' | 'given-up';
-    };
+      readonly reason: 'not-the-owner' | 'not-ready' | 'overloaded' | 'given-up';
+    }
+  /** Another group has the card's range: `group`, as far as this one knows. */
+  | { readonly kind: 'bounce'; readonly reason: 'other-group'; readonly group: GroupId };
 
 export interface OwnerOptions {
   readonly group: GroupId;
@@ -168,7 +174,7 @@ export class GroupOwner {
 
   /** Decides a request, or answers it from store; `done` is called once, when the answer may leave. */
   request(request: SwitchRequest, attempt: string, done: (outcome: OwnerOutcome) => void): void {
-    const bounce = (reason: (OwnerOutcome & { kind: 'bounce' })['reason']): void => {
+    const bounce = (reason: 'not-the-owner' | 'not-ready' | 'overloaded' | 'given-up'): void => {
       done({ kind: 'bounce', reason });
     };
     const { clock, cardKeys, random } = this.#options;
@@ -183,8 +189,17 @@ export class GroupOwner {
     }
     const range = configuration.rangeOf(request.pan);
     const link = configuration.link(request.link);
-    if (range.group_id !== this.#options.group) {
-      bounce('other-group');
+    const place = this.reading(() => this.#placeOf(range, configuration));
+    if (place === undefined) {
+      bounce('not-the-owner');
+      return;
+    }
+    if (place === 'coming') {
+      bounce('not-ready');
+      return;
+    }
+    if (place !== 'here') {
+      done({ kind: 'bounce', reason: 'other-group', group: place });
       return;
     }
     if (link === undefined) {
@@ -197,20 +212,30 @@ export class GroupOwner {
       bounce('overloaded');
       return;
     }
-    const decision = this.reading(() =>
-      decide(request, {
+    const panHash = cardKeys.hash(request.pan);
+    const decision = this.reading((): Decision | 'elsewhere' => {
+      const card = this.#overlay.cardByPanHash(panHash);
+      // An earlier number of a card whose present one is of a range that has been divided off and moved since.
+      const isElsewhere = card !== undefined && card.panHash !== panHash && this.#overlay.leftBy(card.cardId) !== '';
+      if (isElsewhere) return 'elsewhere';
+      return decide(request, {
         ledger: this.#overlay,
-        panHash: cardKeys.hash(request.pan),
+        panHash,
         range,
-        limits: (currency) => configuration.limits(range.prefix, currency),
+        limits: (currency) => configuration.limits(range.prefix, currency, configuration.dutyIn(this.#options.group)),
+        merchantLimit: (category, currency) => configuration.merchantLimit(range.prefix, category, currency),
         link,
         configIndex: configuration.index,
         durability: range.durability,
         attempt,
         at: clock.wallMs(),
         random,
-      }),
-    );
+      });
+    });
+    if (decision === 'elsewhere') {
+      bounce('not-ready');
+      return;
+    }
     if (decision === undefined) {
       bounce('not-the-owner');
       return;
@@ -241,11 +266,20 @@ export class GroupOwner {
 
   /**
    * Settles what a node brings (`claims.ts`); `settled` is called once, when an entry about it has committed, whatever
-   * the range's durability. Not called when this node cannot: whoever brought it brings it again.
+   * the range's durability. Not called when this node cannot: whoever brought it brings it again. What is about a card
+   * that has left the group is `heir`'s, once the move has ended: until then nobody settles it.
    */
-  claim(claim: Claim, from: NodeId, settled: (outcome: ClaimOutcome) => void): void {
+  claim(claim: Claim, from: NodeId, settled: (outcome: ClaimOutcome, heir?: GroupId) => void): void {
     const configuration = this.#readyConfiguration();
     if (configuration === undefined || this.#stalled()) return;
+    // A card of the claim may be among what has come and is not in the file yet.
+    if (this.#overlay.unsettledMoves.some(({ direction }) => direction === 'in')) return;
+    const move = this.reading(() => this.#leftWith(claim));
+    if (move !== null) {
+      const hasEnded = move !== undefined && configuration.moves.every(({ move_id: other }) => other !== move.move);
+      if (hasEnded) settled('moved', move.other);
+      return;
+    }
     const at = this.#options.clock.wallMs();
     const plan = this.reading(() =>
       planClaim(claim, { ledger: this.#overlay, from, at, configIndex: configuration.index }),
@@ -262,7 +296,7 @@ export class GroupOwner {
 
   /** Appends an entry of the owner's own (cards, expiries); its index, or undefined when this node cannot decide. */
   append(body: EntryBody): number | undefined {
-    if (!this.ready) return undefined;
+    if (!this.ready || !this.#mayAppend(body)) return undefined;
     const index = this.#options.log.propose([encodeBody(body)]);
     if (index === undefined) return undefined;
     return this.reading(() => {
@@ -312,11 +346,55 @@ export class GroupOwner {
     this.#overlay.settle(applied);
   }
 
+  /** The configuration that it decides by; undefined while it can decide nothing. */
+  get decidesBy(): ConfigurationView | undefined {
+    return this.#readyConfiguration();
+  }
+
+  /** How far a move has come in this owner's log (R12). */
+  moveState(move: string): MoveState {
+    const isSettled = this.#overlay.unsettledMoves.every((row) => row.move !== move);
+    return { row: this.#overlay.rangeMove(move), isSettled, inFile: this.#options.ledger.rangeMove(move) };
+  }
+
+  /** The move with which the claim's card has left the group; null while it is here, or unknown. */
+  #leftWith(claim: Claim): RangeMoveRow | undefined | null {
+    const card = cardOf(claim, this.#overlay);
+    const leftBy = card === '' ? '' : this.#overlay.leftBy(card);
+    if (leftBy === '') return null;
+    return this.#overlay.rangeMove(leftBy);
+  }
+
+  #placeOf(range: PanRangeRow, configuration: ConfigurationView): ReturnType<typeof placeOf> {
+    return placeOf(this.#options.group, range, configuration.moveOf(range.prefix), {
+      stateOf: (move) => this.moveState(move),
+      isComing: (prefix) =>
+        this.#overlay.unsettledMoves.some(
+          // It may have been divided or merged since.
+          (move) => move.direction === 'in' && (prefix.startsWith(move.prefix) || move.prefix.startsWith(prefix)),
+        ),
+    });
+  }
+
+  /** No card comes onto file, or is changed, in a group that has not its range, whatever whoever asks believes (R12). */
+  #mayAppend(body: EntryBody): boolean {
+    if (body.kind !== 'cards') return true;
+    const configuration = this.#options.configuration();
+    const isHere = (pan: Pan | undefined): boolean =>
+      pan === undefined ||
+      configuration === undefined ||
+      this.#placeOf(configuration.rangeOf(pan), configuration) === 'here';
+    return (
+      body.added.every(({ panCipher }) => isHere(this.#options.cardKeys.decrypt(panCipher))) &&
+      body.changes.every(({ card }) => this.#overlay.leftBy(card) === '')
+    );
+  }
+
   #apply(index: number, term: number, body: EntryBody): void {
     assert(index === this.#last + 1, `overlay of ${this.#options.group} follows the log without a gap`);
     this.#last = index;
     const decided = body.kind === 'resolution' || body.kind === 'stand-in' ? body.decision : body;
-    if (decided.kind === 'decision' || decided.kind === 'reversal') {
+    if ('configIndex' in decided) {
       this.#configIndex = Math.max(this.#configIndex, decided.configIndex);
     }
     this.#overlay.begin(index);

@@ -5,7 +5,7 @@ import { Pan } from '../base/pan.ts';
 import { seededRandom } from '../base/random.ts';
 import type { CardKeys } from '../base/card-keys.ts';
 import { ConfigurationView } from '../config-db/configuration-view.ts';
-import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow } from '../config-db/rows.ts';
+import type { AcquirerLinkRow, PanRangeRow, RangeLimitRow, RangeMoveRow } from '../config-db/rows.ts';
 import {
   chainEntry,
   encodeBody,
@@ -88,6 +88,7 @@ export function requestOf(changes: Partial<SwitchRequest> = {}): SwitchRequest {
     responseCode: '',
     terminal: 'TERM0001',
     merchant: 'MERCHANT0000001',
+    merchantCategory: '5411',
     originalDataElements: undefined,
     replacementAmount: undefined,
     businessDate: '2026-03-01',
@@ -125,6 +126,7 @@ export const everyForm: readonly [string, Partial<SwitchRequest>][] = [
 export function cardImport(changes: Partial<CardImport> & { readonly pan?: Pan } = {}): CardImport {
   const { pan: number = pan, ...rest } = changes;
   return {
+    bin: number.bin(),
     panHash: hashOf(number),
     panKeyVersion: 1,
     panCipher: 'cipher',
@@ -150,6 +152,7 @@ export const emptyLedger: LedgerReader = {
   restrictions: () => [],
   restriction: () => undefined,
   purgeableCards: () => [],
+  imported: () => undefined,
   transaction: () => undefined,
   transactionByKey: () => undefined,
   transactionsByStan: () => [],
@@ -165,6 +168,9 @@ export const emptyLedger: LedgerReader = {
   undeliveredAttempts: () => [],
   resolution: () => undefined,
   standIn: () => undefined,
+  rangeMove: () => undefined,
+  leftBy: () => '',
+  standingHolds: () => [],
 };
 
 /** One group's cards: every decision is made and applied at once, as an owner does with its overlay. */
@@ -183,6 +189,8 @@ export class TestLedger {
   link: AcquirerLinkRow = link;
   range: PanRangeRow = range;
   limits: readonly RangeLimitRow[] = [];
+  /** By `DE 18 currency`. */
+  merchantLimits: ReadonlyMap<string, bigint> = new Map();
 
   constructor(
     cards: readonly CardImport[] = [cardImport()],
@@ -212,6 +220,7 @@ export class TestLedger {
       panHash: hashOf(request.pan),
       range: this.range,
       limits: (currency) => this.limits.find((row) => row.currency === currency),
+      merchantLimit: (category, currency) => this.merchantLimits.get(`${category} ${currency}`),
       link: this.link,
       configIndex: 1,
       durability: 'quorum',
@@ -306,7 +315,7 @@ export class TestLedger {
 }
 
 /** The card keys of a test: `hashOf` for a hash. */
-export const cardKeys = { version: 1, hash: hashOf } as unknown as CardKeys;
+export const cardKeys = { version: 1, hash: hashOf, decrypt: () => undefined } as unknown as CardKeys;
 
 export const localPan = panOf('990002000000001');
 export const foreignPan = panOf('990009000000001');
@@ -328,7 +337,11 @@ export function standInView(): ConfigurationView {
 }
 
 /** 990001 of group a waits for the quorum, 990002 is local; everything else is group b's. */
-export function configurationView(index = 1, limits: readonly RangeLimitRow[] = []): ConfigurationView {
+export function configurationView(
+  index = 1,
+  limits: readonly RangeLimitRow[] = [],
+  moves: readonly RangeMoveRow[] = [],
+): ConfigurationView {
   return new ConfigurationView(
     index,
     {
@@ -342,7 +355,10 @@ export function configurationView(index = 1, limits: readonly RangeLimitRow[] = 
         { ...range, prefix: '990002', durability: 'local' },
         { ...range, prefix: '990009', group_id: otherGroup },
       ],
+      range_move: [...moves],
       range_limit: [...limits],
+      merchant_limit: [],
+      node_state: [],
       acquirer_link: [link],
       rewrite_rule_set: [],
     },
@@ -465,7 +481,9 @@ export const approvalOutcome: OwnerOutcome = {
   answer: { responseCode: '00', authorizationCode: '123456', additionalAmounts: '' },
 };
 
-export function bounceOutcome(reason: (OwnerOutcome & { kind: 'bounce' })['reason']): OwnerOutcome {
+export function bounceOutcome(
+  reason: Exclude<(OwnerOutcome & { kind: 'bounce' })['reason'], 'other-group'>,
+): OwnerOutcome {
   return { kind: 'bounce', reason };
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createReadStream, truncateSync, writeFileSync } from 'node:fs';
+import { createReadStream, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -352,7 +352,11 @@ test('a card file with a byte order mark, CRLF and quotes loads, every bad line 
   const before = await logEnds();
   const again = await importFile(text);
   assert.ok(again.summary !== undefined);
-  assert.deepEqual([again.code, ...counts(again.summary)], [1, 0, 0, 6, 0]);
+  assert.deepEqual([again.code, ...counts(again.summary), again.summary.enteredBefore], [1, 0, 0, 0, 0, 7]);
+  assert.deepEqual(again.summary.bad.length, summary.bad.length - 1);
+  const results = readFileSync(summary.results, 'utf8');
+  assert.equal(results.trimEnd().split('\n').length - 2, summary.lines);
+  for (const pan of [...good, bad]) assert.ok(!results.includes(pan));
   assert.deepEqual(await logEnds(), before);
 });
 

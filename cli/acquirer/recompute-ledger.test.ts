@@ -47,6 +47,7 @@ class LedgerBank implements Bank {
       origin: 'n1',
       changes: [],
       added: cards.map(({ pan, expiry, currency }) => ({
+        bin: pan.bin(),
         panHash: pan.reveal(),
         panKeyVersion: 1,
         panCipher: '',
@@ -68,6 +69,7 @@ class LedgerBank implements Bank {
       panHash: read.request.pan.reveal(),
       range: { prefix: '99', group_id: group, description: '', issuer: '', durability: 'quorum', hold_days: 7 },
       limits: () => undefined,
+      merchantLimit: () => undefined,
       link: {
         link_id: 'acquirer',
         acquiring_institutions: '*',

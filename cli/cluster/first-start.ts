@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 
 import { waitFor } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
-import { realClock } from '../../base/real.ts';
+import { realClock, realRandom } from '../../base/real.ts';
 import type { Topology } from '../../base/topology.ts';
 import { loadConfiguration } from '../commands/config-change.ts';
 import { importCardFile } from '../commands/cards-import.ts';
@@ -41,8 +41,9 @@ export async function prepareCluster(options: {
       await loadConfiguration(bus, first.id, { configuration: samples.configuration, rules: undefined });
     }
     await waitUntilReady(bus, topology);
+    const world = { clock: realClock, random: realRandom, note: print };
     if (samples.cards !== undefined && (await isWithoutCards(bus, topology))) {
-      const summary = await importCardFile(bus, first.id, samples.cards, { clock: realClock, note: print });
+      const summary = await importCardFile(bus, samples.cards, { node: first.id, rate: 0 }, world);
       print(`${summary.added} sample cards are on file.`);
     }
     return overview(await statuses(bus, topology), options);

@@ -22,8 +22,8 @@ test('every process has a folder of its own with what it needs and no more, clos
     ['n1', all],
     ['n4', all],
     ['w1', ['nkey.seed']],
-    ['operator', ['nkey.seed', 'sealing.key']],
-    ['auditor', ['nkey.seed']],
+    ['operator', ['evidence.key', 'evidence.pub', 'nkey.seed', 'sealing.key']],
+    ['auditor', ['evidence.pub', 'nkey.seed']],
     ['brokers', ['routes.password']],
   ] as const) {
     assert.deepEqual(readdirSync(secretsFolder(folder, id)).sort(), [...files], id);

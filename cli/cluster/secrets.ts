@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -6,6 +7,7 @@ import { nkeys } from '@nats-io/transport-node';
 import { SwitchError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import type { Topology } from '../../base/topology.ts';
+import { publicKeyOf, sampleKeyNote, type Signer } from '../../compare/evidence.ts';
 
 /** The identity that the CLI connects to the brokers with. */
 export const operatorId = 'operator';
@@ -57,14 +59,58 @@ export function ensureSecrets(topology: Topology, dataFolder: string, random: Ra
     if (!existsSync(join(folder, seedFile))) created.push(id);
     makeFolder(folder);
     const seed = ensureFile(join(folder, seedFile), newSeed);
-    publicKeys.set(id, publicKeyOf(seed, join(folder, seedFile)));
+    publicKeys.set(id, nkeyOf(seed, join(folder, seedFile)));
     for (const key of keys) ensureFile(join(folder, key), () => shared.get(key) ?? '');
   }
 
+  ensureEvidenceKeys(dataFolder);
   const brokers = secretsFolder(dataFolder, 'brokers');
   makeFolder(brokers);
   const password = ensureFile(join(brokers, 'routes.password'), () => random.bytes(24).toString('hex'));
   return { publicKeys, routes: { user: 'broker', password }, created };
+}
+
+const evidenceKeyFile = 'evidence.key';
+const evidencePublicFile = 'evidence.pub';
+
+/** The operator signs reports; the auditor gets what they are checked with, and no more. */
+function ensureEvidenceKeys(dataFolder: string): void {
+  const file = join(secretsFolder(dataFolder, operatorId), evidenceKeyFile);
+  const text = ensureFile(file, () => {
+    const { privateKey } = generateKeyPairSync('ed25519');
+    return `${sampleKeyNote}\n${privateKey.export({ type: 'pkcs8', format: 'pem' }).toString().trim()}`;
+  });
+  const publicKey = publicKeyOf(privateKeyIn(text, file)).trim();
+  for (const holder of [operatorId, auditorId]) {
+    ensureFile(join(secretsFolder(dataFolder, holder), evidencePublicFile), () => publicKey);
+  }
+}
+
+/** The operator's key for signing reports. Throws SECRETS_INVALID. */
+export function evidenceKeys(dataFolder: string): Signer {
+  const file = join(secretsFolder(dataFolder, operatorId), evidenceKeyFile);
+  const text = readText(file);
+  if (text === undefined) throw new SwitchError('SECRETS_INVALID', `there is no key to sign reports with: ${file}`);
+  return { privateKey: privateKeyIn(text, file), sample: text.includes(sampleKeyNote) };
+}
+
+/** What reports are checked with: the auditor's copy, or the operator's. */
+export function evidencePublicKey(dataFolder: string): string {
+  for (const holder of [auditorId, operatorId]) {
+    const text = readText(join(secretsFolder(dataFolder, holder), evidencePublicFile));
+    if (text !== undefined) return text;
+  }
+  throw new SwitchError('SECRETS_INVALID', `there is no ${evidencePublicFile} in ${secretsFolder(dataFolder)}`);
+}
+
+function privateKeyIn(text: string, file: string): string {
+  const pem = text.slice(Math.max(0, text.indexOf('-----BEGIN')));
+  try {
+    publicKeyOf(pem);
+    return pem;
+  } catch {
+    throw new SwitchError('SECRETS_INVALID', `${file} is no Ed25519 key in PEM`);
+  }
 }
 
 /** The secrets of one process, from its own folder. */
@@ -74,7 +120,7 @@ export function readSecrets(dataFolder: string, id: string): ProcessSecrets {
   if (nkeySeed === undefined) {
     throw new SwitchError('SECRETS_INVALID', `there are no secrets for ${id}: ${join(folder, seedFile)} is missing`);
   }
-  publicKeyOf(nkeySeed, join(folder, seedFile));
+  nkeyOf(nkeySeed, join(folder, seedFile));
   const key = (name: ClusterKey): Buffer | undefined => {
     const text = readKey(join(folder, name));
     return text === undefined ? undefined : Buffer.from(text, 'hex');
@@ -143,7 +189,7 @@ function newSeed(): string {
   return new TextDecoder().decode(nkeys.createUser().getSeed());
 }
 
-function publicKeyOf(seed: string, file: string): string {
+function nkeyOf(seed: string, file: string): string {
   try {
     return nkeys.fromSeed(new TextEncoder().encode(seed)).getPublicKey();
   } catch {

@@ -10,6 +10,8 @@ import { tablesOf } from '../../compare/tables.ts';
 import { UsageError } from '../acquirer/usage.ts';
 import type { CommandContext } from '../context.ts';
 import type { OperatorBus } from '../operator-bus.ts';
+import { keepCompare } from '../kept-compare.ts';
+import { enterMark } from '../marks.ts';
 import type { RunCommand } from '../run-command.ts';
 
 const openTimeoutMs = 30_000;
@@ -75,24 +77,6 @@ async function compareOne(
   });
 }
 
-/** Any node passes the mark on to the group's leader. */
-async function enterMark(
-  bus: OperatorBus,
-  group: GroupId,
-  compare: string,
-): Promise<{ readonly index: number; readonly leader: string }> {
-  let failure: unknown;
-  for (const { id } of bus.topology.nodes) {
-    try {
-      return (await bus.call(id, 'compare.mark', { group, compare })) as { index: number; leader: string };
-    } catch (error) {
-      if (!(error instanceof SwitchError) || !error.retryable) throw error;
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
 function sideOf(bus: OperatorBus, node: NodeId): CompareSide {
   return {
     node,
@@ -110,7 +94,11 @@ export function registerCompare(program: Command, run: RunCommand): void {
     .addHelpText('after', '\nExit codes: 0 equal, 3 differences found, 4 some copy could not be judged, 1 failed')
     .action((options: { groups?: string; json?: boolean }) =>
       run(async (context) => {
-        const result = await context.withCluster((bus) => compareCluster(bus, context, options.groups?.split(',')));
+        const result = await context.withCluster(async (bus) => {
+          const compared = await compareCluster(bus, context, options.groups?.split(','));
+          await keepCompare(context, bus, compared);
+          return compared;
+        });
         context.print(options.json === true ? reportJson(result) : reportText(result));
         return exitCodes[verdictOf(result.groups)];
       }),

@@ -5,13 +5,16 @@ import { UsageError } from '../acquirer/usage.ts';
 import { exitCode, formatTable, reachableNode, type CommandContext } from '../context.ts';
 import type { ListedRow } from '../node/configuration-reports.ts';
 import type { RunCommand } from '../run-command.ts';
+import { registerConfigShell } from './config-shell.ts';
 import { readCardNumber } from './asking.ts';
 import { registerChanges } from './config-change.ts';
 import { listRows } from './config-rows.ts';
+import { registerRules } from './config-rules.ts';
 import { registerReports } from './config-show.ts';
 
 export function registerConfig(program: Command, run: RunCommand): void {
   const config = program.command('config').description('ranges, failover map, limits and links');
+  registerConfigShell(config, run);
   config
     .command('list')
     .description('the configuration as a node holds it: what was entered, and what the node made of it')
@@ -42,6 +45,7 @@ export function registerConfig(program: Command, run: RunCommand): void {
     );
   registerReports(config, run);
   registerChanges(config, run);
+  registerRules(config, run);
 }
 
 async function listConfiguration(

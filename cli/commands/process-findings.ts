@@ -40,6 +40,27 @@ export function troubleWithDisk({ id, disk, counters }: ProcessStatus): Finding[
   return found;
 }
 
+/** Edits of a node's config.db by the sqlite3 shell: those that wait, and the last that came to nothing. */
+export function editsByShell({ id, edits }: ProcessStatus): Finding[] {
+  const found: Finding[] = [];
+  if (edits.waiting > 0) {
+    found.push(
+      ...note(
+        `${id} has ${counted(edits.waiting, 'edit')} of its config.db by the sqlite3 shell that ` +
+          `${edits.waiting === 1 ? 'waits' : 'wait'} for the leader of config`,
+      ),
+    );
+  }
+  if (edits.last !== null) {
+    const what =
+      edits.last.outcome === 'refused'
+        ? `an edit of ${id}'s config.db by the sqlite3 shell was undone`
+        : `what watches ${id}'s config.db for edits had been changed and was put in order`;
+    found.push(...note(`${what}: ${edits.last.reason}. \`quadrant config shell\` lists what became of edits`));
+  }
+  return found;
+}
+
 /** Nodes that had to go to another site's broker ask every two seconds whether their own is back. */
 export function awayFromTheirBrokers(topology: Topology, answered: readonly ProcessStatus[]): Finding[] {
   const byBroker = new Map<string, string[]>();

@@ -235,6 +235,44 @@ const table: readonly (readonly [
     ],
   ],
   [
+    'edits of config.db by the sqlite3 shell are said: those that wait, and the last that was undone',
+    {
+      processes: {
+        n2: {
+          edits: {
+            waiting: 1,
+            entered: 0,
+            refused: 2,
+            restored: 0,
+            last: { outcome: 'refused', reason: 'failover_map a: rank is made by the nodes and not entered' },
+          },
+        },
+        n3: {
+          edits: {
+            waiting: 0,
+            entered: 0,
+            refused: 0,
+            restored: 1,
+            last: { outcome: 'restored', reason: 'shell_update_pan_range was missing and is restored' },
+          },
+        },
+      },
+    },
+    [
+      ['note', 'n2 has 1 edit of its config.db by the sqlite3 shell that waits for the leader of config'],
+      [
+        'note',
+        "an edit of n2's config.db by the sqlite3 shell was undone: failover_map a: rank is made by the nodes and not " +
+          'entered. `quadrant config shell` lists what became of edits',
+      ],
+      [
+        'note',
+        "what watches n3's config.db for edits had been changed and was put in order: shell_update_pan_range was missing " +
+          'and is restored. `quadrant config shell` lists what became of edits',
+      ],
+    ],
+  ],
+  [
     'a peer with another nodes.yaml is named with the difference',
     { processes: { n1: { mismatch: [{ peer: 'n4', difference: 'nodes[3].site (west, north)' }] } } },
     [

@@ -1,6 +1,6 @@
 import { voters as configuredVoters, type Topology } from '../../base/topology.ts';
 import type { GroupStatus, ProcessStatus } from '../node/status.ts';
-import { awayFromTheirBrokers, troubleWithDisk, versionsApart } from './process-findings.ts';
+import { awayFromTheirBrokers, editsByShell, troubleWithDisk, versionsApart } from './process-findings.ts';
 import { counted, groupNames, lasting, listed, note, problem, type Finding } from './wording.ts';
 
 /** What every process answered, in the order of nodes.yaml, the witness last; undefined: it did not. */
@@ -230,6 +230,7 @@ function ofProcess(status: ProcessStatus): Finding[] {
   found.push(...notEntered(status));
   found.push(...troubleWithDisk(status));
   found.push(...salvaged(status));
+  found.push(...editsByShell(status));
   return found;
 }
 

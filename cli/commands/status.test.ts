@@ -99,15 +99,15 @@ test('scripts find lag, members and who owns what', () => {
 });
 
 test('a process of an earlier version, which says less, is shown as if nothing were special about it', async () => {
-  const { draining, rebuilding, stalledMs, reversalsDue, standIn, ...said } = processOf('n1');
+  const { draining, rebuilding, stalledMs, reversalsDue, standIn, edits, ...said } = processOf('n1');
   const group = answersOf({}).get('n1')?.groups[0];
   assert.ok(group !== undefined);
   const { lastTerm, order, voters, learners, votes, salvage, ...saidOfGroup } = group;
   const earlier: AnsweredStatus = { ...said, groups: [saidOfGroup] };
   const whole = completeStatus(earlier);
   assert.deepEqual(
-    [whole.draining, whole.rebuilding, whole.stalledMs, whole.reversalsDue, whole.standIn],
-    [draining, rebuilding, stalledMs, reversalsDue, standIn],
+    [whole.draining, whole.rebuilding, whole.stalledMs, whole.reversalsDue, whole.standIn, whole.edits],
+    [draining, rebuilding, stalledMs, reversalsDue, standIn, edits],
   );
   assert.deepEqual(whole.groups, [{ ...group, order: [], voters: [] }]);
   assert.deepEqual([lastTerm, learners, votes, salvage.pending], [3, [], true, 0]);

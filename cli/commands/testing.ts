@@ -7,7 +7,7 @@ import { ManualClock } from '../../base/manual-clock.ts';
 import { seededRandom } from '../../base/random.ts';
 import { parseTopology, voters, type Topology } from '../../base/topology.ts';
 import type { CommandContext } from '../context.ts';
-import type { GroupStatus, ProcessStatus } from '../node/status.ts';
+import { noEdits, type GroupStatus, type ProcessStatus } from '../node/status.ts';
 import type { ClusterAnswers } from './situation.ts';
 
 /** For tests only: what processes of a cluster answer, and a cluster that answers so. */
@@ -84,6 +84,7 @@ export function processOf(id: string, changes: Partial<ProcessStatus> = {}): Pro
     stalledMs: 0,
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
+    edits: noEdits,
     restrictionsUndelivered: 0,
     ...changes,
   };

@@ -21,6 +21,7 @@ export const drillKinds = [
   'site',
   'partition',
   'stall',
+  'move',
   'upgrade',
 ] as const;
 export type DrillKind = (typeof drillKinds)[number];

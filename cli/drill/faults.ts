@@ -9,6 +9,7 @@ import { brokerFolder, writeBrokerConfigurations } from '../cluster/brokers.ts';
 import { ensureSecrets } from '../cluster/secrets.ts';
 import { drainNode } from '../commands/drain.ts';
 import type { Act, Aim, DrillKind, Fault, Scene } from './fault.ts';
+import { aimAtMove, beginMove, longestMoveMs, untilMoveHasEnded } from './move.ts';
 import { brokersOf, groupsOf, nodeMeant, nodesOf, siteMeant, siteOf, untilAllIsHome, withBus } from './scene.ts';
 
 /** The table of faults: what each does, to whom, and how it ends. */
@@ -358,6 +359,29 @@ export const faults: Readonly<Record<DrillKind, Fault>> = {
       await equipment.disk?.recover();
       equipment.disk?.empty();
       for (const id of aim.processes) if (!cluster.processes.has(id)) await cluster.restart(id);
+    },
+  },
+
+  move: {
+    summary: 'kill -9 of the old and the new owner of a range while it is being moved',
+    target: 'the prefix of a range (default: of the group with most traffic, the one with most cards)',
+    details:
+      'The range moves to another group, and some milliseconds later the owners of both are killed. Others take both groups ' +
+      'over and bring the move to its end. The next run moves the range back. What was decided before it moved is answered ' +
+      'from store after it.',
+    holdMs: 5_000,
+    needs: anywhere,
+    equipment: nothing,
+    aim: aimAtMove,
+    async inject(act) {
+      const { clock, random } = act.scene.ground;
+      await beginMove(act.scene, act.aim);
+      await delay(clock, random.below(longestMoveMs));
+      await signalAll('SIGKILL')(act);
+    },
+    async heal(act) {
+      await restartAll(act);
+      await untilMoveHasEnded(act.scene);
     },
   },
 

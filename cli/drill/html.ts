@@ -1,5 +1,5 @@
-import { maskCardData } from '../../base/pan.ts';
 import { medianOf } from '../../base/statistics.ts';
+import { escapeHtml as text, htmlPage } from '../html-page.ts';
 import type { Expectation } from './fault.ts';
 import type { DrillRun } from './figures.ts';
 import { legend, tableOf, titleOf } from './report.ts';
@@ -11,40 +11,14 @@ export function reportHtml(reports: readonly DrillReport[]): string {
   const failed = reports.filter(({ passed }) => !passed).length;
   const title = reports.length === 1 && first !== undefined ? titleOf(first) : `${reports.length} drills`;
   const verdict = failed === 0 ? 'passed' : `${failed} of ${reports.length} failed`;
-  return maskCardData(`<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Quadrant: ${text(title)}</title>
-<style>${style}</style>
-</head>
-<body>
-<h1>${text(title)}: ${text(verdict)}</h1>
-${reports.length > 1 ? overview(reports) : ''}
+  return htmlPage(
+    title,
+    `${title}: ${verdict}`,
+    `${reports.length > 1 ? overview(reports) : ''}
 <p class="legend">${text(legend)}</p>
-${reports.map(section).join('\n')}
-</body>
-</html>
-`);
+${reports.map(section).join('\n')}`,
+  );
 }
-
-const style = `
-:root { color-scheme: light dark; --ink: #1c2733; --pale: #6b7885; --line: #d5dbe1; --paper: #fff; --good: #1d7f4e; --bad: #b3261e; --one: #2563a8; --two: #d97706; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e3e8ee; --pale: #93a1b0; --line: #3a4651; --paper: #14191f; --good: #58c08b; --bad: #f2857c; --one: #6fa8e6; --two: #f0a94b; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 64rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .7rem 0; }
-.wide { overflow-x: auto; }
-th, td { padding: .15rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, td.words, th.words { text-align: left; white-space: normal; }
-.good { color: var(--good); } .bad { color: var(--bad); font-weight: 600; }
-.legend, .small { color: var(--pale); font-size: .85rem; }
-svg { width: 100%; height: auto; margin: .5rem 0; } svg text { fill: var(--pale); font-size: 11px; }
-svg .grid { stroke: var(--line); } svg .limit { stroke: var(--bad); stroke-dasharray: 5 4; }
-svg .mark { stroke: var(--pale); stroke-dasharray: 2 3; } svg .bar { fill: var(--one); }
-svg .run { fill: none; stroke: var(--one); stroke-opacity: .45; } svg .median { fill: none; stroke: var(--two); stroke-width: 1.5; }
-`;
 
 function overview(reports: readonly DrillReport[]): string {
   const rows = reports.map((report, index) => {
@@ -202,8 +176,4 @@ function round(value: number): number {
 
 function ms(value: number): string {
   return Number.isFinite(value) ? String(Math.round(value)) : 'never';
-}
-
-function text(value: string): string {
-  return value.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 }

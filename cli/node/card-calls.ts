@@ -2,14 +2,14 @@ import { z } from 'zod';
 
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
-import { describeError, SwitchError } from '../../base/errors.ts';
+import { SwitchError } from '../../base/errors.ts';
 import type { GroupId, NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import { maximumAmount } from '../../base/money.ts';
 import type { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import { cardStatuses } from '../../store/card-status.ts';
-import type { CardInput, CardInputResult, CardRequest } from '../../switch/card-changes.ts';
+import type { CardInputResult, CardRequest } from '../../switch/card-changes.ts';
 import type { Edge } from '../../switch/edge.ts';
 import { by, pan, parse } from './call-parameters.ts';
 import {
@@ -18,6 +18,7 @@ import {
   sealCard,
   sealNumber,
   viewCard,
+  type CardFileInput,
   type CardView,
   type DeskTools,
 } from './cards-desk.ts';
@@ -25,7 +26,7 @@ import type { Groups, HostedGroup } from './groups.ts';
 import type { CallRequest } from './peer-calls.ts';
 
 /** Cards in one call of an import: what the CLI sends at a time. */
-export const maximumCardsPerCall = 500;
+export const maximumCardsPerCall = 250;
 /** Changes of cards in one call, which is all of them or nothing. */
 export const maximumChangesPerCall = 200;
 
@@ -39,6 +40,7 @@ const card = z.strictObject({
   limit,
 });
 const cardInput = z.strictObject({
+  bin: z.string().regex(/^[0-9]{8}$/),
   panHash: z.string().regex(/^[0-9a-f]{64}$/),
   panKeyVersion: z.int(),
   panCipher: z.string().max(200),
@@ -52,6 +54,9 @@ const expiry = z.string().regex(/^[0-9]{2}(?:0[1-9]|1[0-2])$/);
 const replaces = z.int().min(1);
 const restrictions = z.array(z.string().max(60)).min(1).max(50);
 const panHash = z.string().regex(/^[0-9a-f]{64}$/);
+/** SHA-256 of a card file; another name for one that is to be entered again. */
+const file = z.string().regex(/^[0-9a-f]{64}$/);
+const line = z.int().min(1);
 const cardSetting = { replaces, expiry: expiry.optional(), limit: limit.optional(), status: cardStatus.optional() };
 /** What operators ask, by card number. */
 const cardChange = z.discriminatedUnion('kind', [
@@ -69,7 +74,7 @@ const cardRequest = z.discriminatedUnion('kind', [
     kind: z.literal('replace'),
     panHash,
     replaces,
-    by: cardInput.pick({ panHash: true, panKeyVersion: true, panCipher: true }),
+    by: cardInput.pick({ bin: true, panHash: true, panKeyVersion: true, panCipher: true }),
     expiry,
     status: cardStatus,
   }),
@@ -78,12 +83,14 @@ const cardRequest = z.discriminatedUnion('kind', [
 ]);
 
 const schemas = {
-  'cards.import': z.strictObject({ by, cards: z.array(card).max(maximumCardsPerCall) }),
+  'cards.import': z.strictObject({ by, file, cards: z.array(card.extend({ line })).max(maximumCardsPerCall) }),
+  'cards.imported': z.strictObject({ file }),
   'cards.enter': z.strictObject({
     by,
     origin: z.string(),
     group: z.string(),
-    cards: z.array(cardInput).max(maximumCardsPerCall),
+    file,
+    cards: z.array(cardInput.extend({ line })).max(maximumCardsPerCall),
   }),
   'cards.change': z.strictObject({
     by,
@@ -115,6 +122,12 @@ export interface RestrictionReply {
 
 /** How long a restriction's caller waits to hear that it has been entered. */
 const deliveryMs = 1_500;
+
+/** What became of a line of a card file. */
+export interface ImportedLine {
+  readonly result: CardInputResult | 'failed';
+  readonly reason?: string;
+}
 
 export interface CardCallsOptions {
   readonly self: NodeId;
@@ -150,9 +163,11 @@ export class CardCalls {
     switch (request.method) {
       case 'cards.import':
         return this.#import(parse(schemas['cards.import'], request));
+      case 'cards.imported':
+        return { through: this.#importedThrough(parse(schemas['cards.imported'], request).file) };
       case 'cards.enter': {
-        const { group, cards, by: who, origin } = parse(schemas['cards.enter'], request);
-        const results = await importCards(this.#tools.owner(group), cards, { by: who, origin }, this.#desk);
+        const { group, by: who, origin, ...asked } = parse(schemas['cards.enter'], request);
+        const results = await importCards(this.#tools.owner(group), asked, { by: who, origin }, this.#desk);
         const changed = results.filter((result) => result === 'added' || result === 'changed').length;
         if (changed > 0) this.#logCards(group, who, changed);
         return results;
@@ -187,47 +202,43 @@ export class CardCalls {
     this.#options.log.info({ event: 'cards-entered', group, by: who, cards }, 'cards were added or changed');
   }
 
-  async #import({
-    by: who,
-    cards,
-  }: z.infer<(typeof schemas)['cards.import']>): Promise<
-    readonly { readonly result: CardInputResult | 'failed'; readonly reason?: string }[]
-  > {
+  /**
+   * Lines of a card file, in their order, each to its owner. All of them have been entered when it resolves; when one owner
+   * cannot be reached it throws, and the same lines have to come again: those that others have entered are known.
+   */
+  async #import({ by: who, file: name, cards }: z.infer<(typeof schemas)['cards.import']>): Promise<ImportedLine[]> {
     const { cardKeys, random, self } = this.#options;
     const configuration = this.#tools.configuration();
-    const byGroup = new Map<GroupId, { readonly position: number; readonly input: CardInput }[]>();
-    const results = new Map<number, { result: CardInputResult | 'failed'; reason?: string }>();
-    cards.forEach((each, position) => {
+    const byGroup = new Map<GroupId, { readonly position: number; readonly input: CardFileInput }[]>();
+    const results: ImportedLine[] = cards.map((each, position) => {
       const range = configuration.rangeOf(each.pan);
-      if (range.prefix === '') {
-        results.set(position, { result: 'failed', reason: 'no range has a prefix of this card number' });
-        return;
-      }
-      if (BigInt(each.limit) > maximumAmount) {
-        results.set(position, { result: 'failed', reason: 'the limit is too large' });
-        return;
-      }
-      const input = sealCard({ ...each, limitMinor: BigInt(each.limit) }, cardKeys, random);
+      const refused = (reason: string): ImportedLine => ({ result: 'failed', reason });
+      if (range.prefix === '') return refused('no range has a prefix of this card number');
+      if (BigInt(each.limit) > maximumAmount) return refused('the limit is too large');
+      const { line: number, ...given } = each;
+      const input = { ...sealCard({ ...given, limitMinor: BigInt(each.limit) }, cardKeys, random), line: number };
       const ofGroup = byGroup.get(range.group_id) ?? [];
       ofGroup.push({ position, input });
       byGroup.set(range.group_id, ofGroup);
+      return refused('no result');
     });
-    await Promise.all(
-      [...byGroup].map(async ([group, inputs]) => {
-        const asked = { by: who, origin: self, group, cards: inputs.map(({ input }) => input) };
-        try {
-          const entered = (await this.#tools.atOwner(group, 'cards.enter', asked)) as readonly CardInputResult[];
-          inputs.forEach(({ position }, at) => {
-            results.set(position, { result: entered[at] ?? 'failed' });
-          });
-        } catch (error) {
-          // The other owners' cards of the batch are entered all the same; these lines say why they are not.
-          const reason = `not entered: ${describeError(error)}`;
-          for (const { position } of inputs) results.set(position, { result: 'failed', reason });
-        }
-      }),
-    );
-    return cards.map((_card, position) => results.get(position) ?? { result: 'failed', reason: 'no result' });
+    const entering = [...byGroup].map(async ([group, inputs]) => {
+      const asked = { by: who, origin: self, group, file: name, cards: inputs.map(({ input }) => input) };
+      const entered = (await this.#tools.atOwner(group, 'cards.enter', asked)) as readonly CardInputResult[];
+      inputs.forEach(({ position }, at) => {
+        const result = entered[at];
+        if (result !== undefined) results[position] = { result };
+      });
+    });
+    const failed = (await Promise.allSettled(entering)).find((each) => each.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    return results;
+  }
+
+  /** How far this node's copies say that a file has been entered; 0: they do not know it. */
+  #importedThrough(name: string): number {
+    const rows = [...this.#options.groups.hosted.values()].map(({ ledger }) => ledger?.imported(name));
+    return Math.max(0, ...rows.map((row) => row?.through ?? 0));
   }
 
   /**

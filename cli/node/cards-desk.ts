@@ -40,8 +40,8 @@ export function sealNumber(
   pan: Pan,
   keys: CardKeys,
   random: Random,
-): Pick<CardInput, 'panHash' | 'panKeyVersion' | 'panCipher'> {
-  return { panHash: keys.hash(pan), panKeyVersion: keys.version, panCipher: keys.encrypt(pan, random) };
+): Pick<CardInput, 'bin' | 'panHash' | 'panKeyVersion' | 'panCipher'> {
+  return { bin: pan.bin(), panHash: keys.hash(pan), panKeyVersion: keys.version, panCipher: keys.encrypt(pan, random) };
 }
 
 /** A card from a file, ready for its owner: its number is hashed and encrypted where it was entered. */
@@ -50,17 +50,32 @@ export function sealCard(card: CardFileCard, keys: CardKeys, random: Random): Ca
   return { ...sealNumber(pan, keys, random), expiry, status, currency, limit: limitMinor.toString() };
 }
 
-/** At the owner: enters a batch of an issuer's file; resolves when what changes is committed. */
+/** A card with the line of the file that it is of. */
+export interface CardFileInput extends CardInput {
+  readonly line: number;
+}
+
+/**
+ * At the owner: enters lines of an issuer's file, in their order; resolves when they are committed. How far the file has
+ * been entered is part of each entry, so that lines that come again, from whomever, have one effect: nothing is done for
+ * a line that has been entered, also when somebody has changed its card since.
+ */
 export async function importCards(
   owner: GroupOwner,
-  cards: readonly CardInput[],
+  { file, cards }: { readonly file: string; readonly cards: readonly CardFileInput[] },
   entered: Entered,
   tools: DeskTools,
 ): Promise<readonly CardInputResult[]> {
-  const results: CardInputResult[] = [];
-  let last = 0;
-  for (const batch of distinctBatches(cards)) {
-    const { results: ofBatch, ...content } = planImport(owner.ledger, batch, planContext(entered, tools));
+  const before = owner.ledger.imported(file);
+  const through = before?.through ?? 0;
+  const results = cards.filter(({ line }) => line <= through).map((): CardInputResult => 'entered-before');
+  // What is repeated may be of an entry that has not committed yet.
+  let last = results.length === 0 ? 0 : (before?.index ?? 0);
+  for (const batch of distinctBatches(cards.filter(({ line }) => line > through))) {
+    const ofFile = { hash: file, through: batch.at(-1)?.line ?? through };
+    const inputs = batch.map(({ line: _line, ...input }) => input);
+    const context = { ...planContext(entered, tools), file: ofFile };
+    const { results: ofBatch, ...content } = planImport(owner.ledger, inputs, context);
     results.push(...ofBatch);
     last = append(owner, content, entered, tools) ?? last;
   }
@@ -164,8 +179,8 @@ export function viewCard(ledger: SqliteLedger, group: string, panHash: string): 
 }
 
 /** A card that comes twice is changed by its second line, so the two cannot stand in one entry. */
-function distinctBatches(cards: readonly CardInput[]): CardInput[][] {
-  const batches: CardInput[][] = [];
+function distinctBatches(cards: readonly CardFileInput[]): CardFileInput[][] {
+  const batches: CardFileInput[][] = [];
   let seen = new Set<string>();
   for (const card of cards) {
     const current = batches.at(-1);
@@ -187,7 +202,7 @@ function planContext({ origin }: Entered, { clock, random }: DeskTools): PlanCon
 
 /** The entry's index; undefined when there is nothing to enter. */
 function append(owner: GroupOwner, content: CardsContent, entered: Entered, { clock }: DeskTools): number | undefined {
-  if (content.added.length === 0 && content.changes.length === 0) return undefined;
+  if (content.added.length === 0 && content.changes.length === 0 && content.file === undefined) return undefined;
   const index = owner.append({ kind: 'cards', at: clock.wallMs(), ...entered, ...content });
   if (index === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'this node does not own the card');
   return index;

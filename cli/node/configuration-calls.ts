@@ -6,8 +6,11 @@ import { configGroup, nodeId, type GroupId, type NodeId } from '../../base/ident
 import type { Logger } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import type { Topology } from '../../base/topology.ts';
-import type { VersionedChange } from '../../config-db/configuration-change.ts';
+import { absent, keyOfChange, type VersionedChange } from '../../config-db/configuration-change.ts';
+import { readVersions } from '../../config-db/configuration-fold.ts';
+import { endOfMove } from '../../config-db/range-changes.ts';
 import { decodeConfigurationChange, encodeConfigurationChange } from '../../config-db/rows.ts';
+import { readShellEdits } from '../../config-db/shell-edits.ts';
 import { by, pan, parse } from './call-parameters.ts';
 import {
   ConfigurationDesk,
@@ -20,6 +23,7 @@ import { ConfigurationReports } from './configuration-reports.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 import type { CallRequest } from './peer-calls.ts';
+import type { ShellChange } from './shell-desk.ts';
 
 const versionedChanges = z
   .array(z.strictObject({ change: z.string().max(200_000), replaces: z.int().min(0) }))
@@ -32,6 +36,7 @@ const schemas = {
     table: z.string().max(100).optional(),
     key: z.string().max(200).optional(),
   }),
+  'configuration.edits': z.strictObject({}),
   'configuration.preview': z.strictObject({ changes: versionedChanges }),
   'configuration.explain': z.strictObject({ pan }),
   'configuration.enter': z.strictObject({ by, changes: versionedChanges }),
@@ -40,8 +45,12 @@ const schemas = {
     by,
     origin: z.string(),
     changes: versionedChanges,
+    ends: z.string().max(40).optional(),
   }),
 } as const;
+
+/** Edits by the shell in one answer. */
+const maximumShownEdits = 100;
 
 /** Those that only nodes make to each other. */
 export const configurationPeerMethods = ['configuration.lead'] as const;
@@ -92,6 +101,9 @@ export class ConfigurationCalls {
         return this.#reports.history(parse(schemas['configuration.history'], request));
       case 'configuration.explain':
         return this.#reports.explain(parse(schemas['configuration.explain'], request).pan);
+      case 'configuration.edits':
+        parse(schemas['configuration.edits'], request);
+        return readShellEdits(this.#tools.hosted(configGroup).reader.database, maximumShownEdits);
       case 'configuration.preview':
         return this.#reports.preview(decodeChanges(parse(schemas['configuration.preview'], request).changes));
       case 'configuration.enter': {
@@ -101,12 +113,34 @@ export class ConfigurationCalls {
         return this.#tools.atOwner(configGroup, 'configuration.lead', { ...parameters, id, origin });
       }
       case 'configuration.lead': {
-        const { changes, origin, ...rest } = parse(schemas['configuration.lead'], request);
-        return this.#enterChange({ ...rest, origin: nodeId(origin), changes: decodeChanges(changes) });
+        const { changes, origin, ends, ...rest } = parse(schemas['configuration.lead'], request);
+        const change = { ...rest, origin: nodeId(origin), changes: decodeChanges(changes) };
+        return this.#enterChange(ends === undefined ? change : { ...change, ends });
       }
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
+  }
+
+  /** All of a range that moves has come to its heir: enters that the range is the heir's (R12). */
+  async endMove(move: string): Promise<void> {
+    const { database } = this.#tools.hosted(configGroup).reader;
+    const before = database.transaction(() => readVersions(database))();
+    const changes = endOfMove(before.rows, move).map((change) => ({
+      change,
+      replaces: before.versionOf(change.table, keyOfChange(change))?.version ?? absent,
+    }));
+    if (changes.length === 0) return;
+    await this.#tools.atOwner(configGroup, 'configuration.lead', {
+      ...{ id: `end of move ${move}`, by: `move ${move}`, origin: this.#options.self, ends: move },
+      changes: encodeChanges(changes),
+    });
+  }
+
+  /** A change that the sqlite3 shell has made in this node's file: the log index, 0 when nothing had to be changed. */
+  async enterShellChange(change: ShellChange): Promise<number> {
+    const parameters = { ...change, origin: this.#options.self };
+    return (await this.#tools.atOwner(configGroup, 'configuration.lead', parameters)) as number;
   }
 
   async #enterChange(request: ChangeRequest): Promise<number> {

@@ -17,6 +17,8 @@ export interface ChangeRequest {
   readonly by: string;
   readonly origin: NodeId;
   readonly changes: readonly VersionedChange[];
+  /** The move of a range that the change ends (R12). */
+  readonly ends?: string;
 }
 
 /** `index` is the log index of the change; 0: every row was as wanted already. */
@@ -148,7 +150,7 @@ export class ConfigurationDesk {
       return database.transaction(() => {
         const known = indexOfChange(database, request.id);
         if (known !== undefined) return { kind: 'entered', index: known } as const;
-        const changes = planChanges(readVersions(database), request.changes, this.#options.topology);
+        const changes = planChanges(readVersions(database), request.changes, this.#options.topology, request.ends);
         if (changes.length === 0) return { kind: 'entered', index: 0 } as const;
         const body = encodeBody({
           kind: 'configuration',

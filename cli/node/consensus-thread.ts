@@ -8,6 +8,7 @@ import { voters, type Endpoint, type Topology } from '../../base/topology.ts';
 import { Driver, type DriverEvent, type ReplicaStatus } from '../../replication/driver.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
 import { openedGroup, type OpenedGroup } from '../../replication/opened-group.ts';
+import type { EditOutcome, RepairBatch } from '../../store/group-file.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { NodeState } from '../../store/node-state.ts';
 import { SalvageFile } from '../../store/salvage.ts';
@@ -48,7 +49,8 @@ export type ToConsensusThread =
       readonly ranks: readonly (readonly [GroupId, number])[];
     }
   | { readonly kind: 'resume'; readonly group: GroupId }
-  | { readonly kind: 'finish-checkpoint'; readonly group: GroupId };
+  | { readonly kind: 'finish-checkpoint'; readonly group: GroupId }
+  | { readonly kind: 'close-edit'; readonly group: GroupId; readonly outcome: EditOutcome };
 
 /** What the deciding thread asks and gets an answer to. */
 export type ConsensusRequest =
@@ -59,6 +61,7 @@ export type ConsensusRequest =
   | { readonly kind: 'drain'; readonly on: boolean }
   | { readonly kind: 'failback'; readonly groups: readonly GroupId[] }
   | { readonly kind: 'rebuild'; readonly group: GroupId }
+  | { readonly kind: 'repair'; readonly group: GroupId; readonly batch: RepairBatch }
   | { readonly kind: 'recover'; readonly group: GroupId; readonly lost: readonly NodeId[]; readonly by: string }
   | { readonly kind: 'close' };
 
@@ -252,6 +255,11 @@ async function answer(request: ConsensusRequest): Promise<unknown> {
         });
       });
       return undefined;
+    case 'repair': {
+      const outcomes = await writer.repair(request.group, request.batch);
+      if (outcomes.includes('changed')) driver.onRepaired(request.group);
+      return outcomes;
+    }
     case 'recover':
       return driver.recover(request.group, request.lost, request.by);
     case 'close':
@@ -293,6 +301,9 @@ port.on('message', (message: ToConsensusThread) => {
       break;
     case 'finish-checkpoint':
       writer.finishCheckpoint(message.group);
+      break;
+    case 'close-edit':
+      writer.closeEdit(message.group, message.outcome);
       break;
     case 'call': {
       const { call, request } = message;

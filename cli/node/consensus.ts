@@ -2,6 +2,8 @@ import { Worker } from 'node:worker_threads';
 
 import { errorCatalogue, SwitchError, type ErrorCode } from '../../base/errors.ts';
 import type { GroupId, NodeId } from '../../base/identifiers.ts';
+import type { RepairBatch } from '../../store/group-file.ts';
+import type { RowOutcome } from '../../store/row-repair.ts';
 import type {
   ConsensusEvent,
   ConsensusRequest,
@@ -119,6 +121,11 @@ export class Consensus {
   /** Rejects with REBUILD_REFUSED, or what its disk says. */
   async rebuild(group: GroupId): Promise<void> {
     await this.#call({ kind: 'rebuild', group });
+  }
+
+  /** Changes rows of the group's file here. Rejects with REPAIR_REFUSED: nothing was changed then. */
+  repair(group: GroupId, batch: RepairBatch): Promise<readonly RowOutcome[]> {
+    return this.#call({ kind: 'repair', group, batch }) as Promise<readonly RowOutcome[]>;
   }
 
   recover(group: GroupId, lost: readonly NodeId[], by: string): Promise<unknown> {

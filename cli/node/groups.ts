@@ -13,6 +13,7 @@ import type { DriverEvent } from '../../replication/driver.ts';
 import type { LogEntry } from '../../store/entry.ts';
 import { SqliteLedger } from '../../store/ledger-sqlite.ts';
 import { GroupReader } from '../../store/log-reader.ts';
+import { RangeReader } from '../../store/range-reader.ts';
 import { GroupOwner, type OwnerMeter } from '../../switch/owner.ts';
 
 /** What the deciding side tells consensus; `Consensus` in a node, its driver itself in a simulation. */
@@ -51,6 +52,7 @@ export interface HostedGroup {
   /** Card groups on a node; undefined for `config` and at the witness. */
   readonly owner: GroupOwner | undefined;
   readonly ledger: SqliteLedger | undefined;
+  readonly ranges: RangeReader | undefined;
   leader: NodeId | undefined;
   term: number;
   applied: number;
@@ -103,6 +105,12 @@ export class Groups {
 
   ownerOf(group: GroupId): GroupOwner | undefined {
     return this.#hosted.get(group)?.owner;
+  }
+
+  /** This node's committed copy of a card group's fold. */
+  foldOf(group: GroupId): { readonly ledger: SqliteLedger; readonly ranges: RangeReader } | undefined {
+    const { ledger, ranges } = this.#hosted.get(group) ?? {};
+    return ledger === undefined || ranges === undefined ? undefined : { ledger, ranges };
   }
 
   onEvent(event: DriverEvent): void {
@@ -182,6 +190,10 @@ export class Groups {
     assert(existsSync(path), `the file of group ${group} is there`);
     const reader = new GroupReader(path, group);
     const ledger = group !== configGroup && cardKeys !== undefined ? new SqliteLedger(reader.database) : undefined;
+    const ranges =
+      ledger === undefined
+        ? undefined
+        : new RangeReader(reader.database, (cipher) => cardKeys?.decrypt(cipher)?.reveal());
     const owner =
       ledger === undefined || cardKeys === undefined
         ? undefined
@@ -210,6 +222,7 @@ export class Groups {
       path,
       owner,
       ledger,
+      ranges,
       leader: before?.leader,
       term: before?.term ?? 0,
       applied,

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parentPort, workerData, type MessagePort } from 'node:worker_threads';
 
+import { delay } from '../../base/clock.ts';
 import { assert, describeError } from '../../base/errors.ts';
 import { configGroup, groupId, type GroupId } from '../../base/identifiers.ts';
 import { realClock } from '../../base/real.ts';
@@ -9,7 +10,10 @@ import { answerCompareCall, parseCompareCall, type CompareFailed } from '../../c
 import { tablesOf } from '../../compare/tables.ts';
 import { configurationShape } from '../../config-db/configuration-fold.ts';
 import { checkpoint } from '../../store/checkpoint.ts';
+import type { EncodedKey } from '../../store/canonical.ts';
+import type { FoldShape } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
+import type { RowState } from '../../store/row-repair.ts';
 import { currentGroupFile } from '../../store/snapshot-install.ts';
 import { SnapshotReader } from '../../store/snapshot-reader.ts';
 import { SnapshotShelf, type Holding, type OpenReply, type ReadReply } from '../../store/snapshot-shelf.ts';
@@ -27,6 +31,13 @@ export interface ToMaintenanceThread {
         readonly index: number;
       }
     | { readonly kind: 'compare'; readonly parameters: unknown }
+    | {
+        readonly kind: 'read-rows';
+        readonly group: GroupId;
+        readonly compare: string;
+        readonly table: string;
+        readonly keys: readonly EncodedKey[];
+      }
     | { readonly kind: 'snapshot-open'; readonly group: GroupId; readonly holding: Holding }
     | { readonly kind: 'snapshot-read'; readonly snapshot: number; readonly chunk: number }
     | { readonly kind: 'snapshot-close'; readonly snapshot: number }
@@ -39,6 +50,7 @@ export type FromMaintenanceThread =
   | { readonly call: number; readonly kind: 'done' }
   | { readonly call: number; readonly kind: 'checkpointed'; readonly files: readonly string[] }
   | { readonly call: number; readonly kind: 'result'; readonly result: unknown }
+  | { readonly call: number; readonly kind: 'rows'; readonly rows: readonly (RowState | null)[] }
   | { readonly call: number; readonly kind: 'snapshot-opened'; readonly reply: OpenReply }
   | { readonly call: number; readonly kind: 'snapshot-chunk'; readonly reply: ReadReply }
   | { readonly call: number; readonly kind: 'refused'; readonly reason: string };
@@ -49,6 +61,8 @@ const checkpointBytes = 4 * 1024 * 1024;
 const pinnedBytes = 256 * 1024 * 1024;
 /** A snapshot that nobody has asked for this long is given up. */
 const idleMs = 60_000;
+/** How long an edited row may take to be put back: less than apply stands at a mark. */
+const putBackWithinMs = 1500;
 /** How long a compare's first call waits for the mark to be applied here. */
 const openWaitMs = 25_000;
 
@@ -71,8 +85,12 @@ const waiting = new Map<string, ((snapshot: OpenSnapshot | undefined) => void)[]
 const shelf = new SnapshotShelf({
   clock: realClock,
   fileOf: (group) => currentGroupFile(join(folder, groupFileName(group))),
-  shapeOf: (group) => (group === configGroup ? configurationShape : ledgerFold),
+  shapeOf,
 });
+
+function shapeOf(group: GroupId): FoldShape {
+  return group === configGroup ? configurationShape : ledgerFold;
+}
 
 function nameOf(compare: string, group: string): string {
   return `${compare} ${group}`;
@@ -84,13 +102,34 @@ function give(name: string, snapshot: OpenSnapshot | undefined): void {
   for (const resolve of resolvers) resolve(snapshot);
 }
 
-/** Pins the state of a group's file as it is now: its writer stands at the compare's mark. */
-function openSnapshot({ compare, group, path }: { compare: string; group: GroupId; path: string }): void {
+/**
+ * Pins the state of a group's file as it is now: its writer stands at the compare's mark. A row that somebody has just
+ * edited in the sqlite3 shell is not what the log says until the writer has put it back: that is waited for. Where it
+ * takes too long, because a shell holds the file locked, there is no snapshot.
+ */
+async function openSnapshot({
+  compare,
+  group,
+  path,
+}: {
+  compare: string;
+  group: GroupId;
+  path: string;
+}): Promise<void> {
   const name = nameOf(compare, group);
-  if (snapshots.has(name)) return;
-  const snapshot = { reader: SnapshotReader.open(path), path, usedMs: realClock.monotonicMs() };
-  snapshots.set(name, snapshot);
-  give(name, snapshot);
+  const deadlineMs = realClock.monotonicMs() + putBackWithinMs;
+  while (!snapshots.has(name)) {
+    const reader = SnapshotReader.open(path, shapeOf(group).isEdited);
+    if (!reader.isEdited) {
+      const snapshot = { reader, path, usedMs: realClock.monotonicMs() };
+      snapshots.set(name, snapshot);
+      give(name, snapshot);
+      return;
+    }
+    reader.close();
+    if (realClock.monotonicMs() > deadlineMs) return;
+    await delay(realClock, 20);
+  }
 }
 
 function closeSnapshot(name: string): void {
@@ -134,6 +173,32 @@ async function compare(parameters: unknown): Promise<unknown> {
   return reply;
 }
 
+/** Bytes of rows after which an answer is cut: whoever asks goes on with the next key. */
+const maximumRowBytes = 300_000;
+
+/** The first rows of these, one at least, as the snapshot has them. */
+function readRows({
+  compare: name,
+  group,
+  table,
+  keys,
+}: ToMaintenanceThread['request'] & { kind: 'read-rows' }): (RowState | null)[] {
+  const snapshot = snapshots.get(nameOf(name, group));
+  const specification = tablesOf(group).find((each) => each.name === table);
+  if (snapshot === undefined || specification === undefined) throw new Error('there is no such snapshot or table');
+  snapshot.usedMs = realClock.monotonicMs();
+  const rows: (RowState | null)[] = [];
+  let bytes = 0;
+  for (const key of keys) {
+    if (bytes > maximumRowBytes) break;
+    const row = snapshot.reader.row(specification, key);
+    bytes += row === undefined ? 10 : JSON.stringify(row).length;
+    // Derived columns are each node's own.
+    rows.push(row === undefined ? null : { ...row, values: row.values.slice(0, specification.columns.length) });
+  }
+  return rows;
+}
+
 function awaitSnapshot(name: string): Promise<OpenSnapshot | undefined> {
   return new Promise((resolve) => {
     const timer = realClock.after(openWaitMs, () => {
@@ -161,10 +226,12 @@ async function carryOut(request: ToMaintenanceThread['request']): Promise<Reply>
       shelf.tend();
       return { kind: 'checkpointed', files: checkpointLarge() };
     case 'open':
-      openSnapshot(request);
+      await openSnapshot(request);
       return { kind: 'done' };
     case 'compare':
       return { kind: 'result', result: await compare(request.parameters) };
+    case 'read-rows':
+      return { kind: 'rows', rows: readRows(request) };
     case 'snapshot-open':
       return await new Promise((resolve) => {
         shelf.open(request.group, request.holding, (reply) => {

@@ -1,6 +1,8 @@
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 
 import type { GroupId } from '../../base/identifiers.ts';
+import type { EncodedKey } from '../../store/canonical.ts';
+import type { RowState } from '../../store/row-repair.ts';
 import type { Holding, OpenReply, ReadReply, SnapshotReading } from '../../store/snapshot-shelf.ts';
 import type { FromMaintenanceThread, ToMaintenanceThread } from './maintenance-thread.ts';
 
@@ -80,6 +82,18 @@ export class Maintenance {
     const reply = await this.#call({ kind: 'compare', parameters });
     if (reply.kind === 'refused') throw new Error(reply.reason);
     return reply.kind === 'result' ? reply.result : undefined;
+  }
+
+  /** Rows as the snapshot of this mark has them: the first ones of the keys, as many as an answer takes. */
+  async readRows(
+    group: GroupId,
+    compare: string,
+    table: string,
+    keys: readonly EncodedKey[],
+  ): Promise<readonly (RowState | null)[]> {
+    const reply = await this.#call({ kind: 'read-rows', group, compare, table, keys });
+    if (reply.kind !== 'rows') throw new Error(reply.kind === 'refused' ? reply.reason : `answered ${reply.kind}`);
+    return reply.rows;
   }
 
   /** A port for another thread of the process, which `SnapshotPort` takes: to be transferred to it. */

@@ -152,6 +152,16 @@ function ofRequests({ status, requests, shared }: MetricsSource): MetricFamily[]
     gauge('quadrant_stand_in_pending', 'approvals in stand-in that no log has yet', [
       { value: status.standIn.pending },
     ]),
+    gauge('quadrant_shell_edits_waiting', 'edits of config.db by the sqlite3 shell that are not entered yet', [
+      { value: status.edits.waiting },
+    ]),
+    counter('quadrant_shell_edits_total', 'what became of edits of config.db by the sqlite3 shell', [
+      { labels: { outcome: 'entered' }, value: status.edits.entered },
+      { labels: { outcome: 'undone' }, value: status.edits.refused },
+    ]),
+    counter('quadrant_shell_watch_restored_total', 'times the triggers of config.db had been changed by hand', [
+      { value: status.edits.restored },
+    ]),
   ];
 }
 

@@ -15,14 +15,17 @@ import { ReplayGuard } from '../../base/replay-guard.ts';
 import { Sealer } from '../../base/sealing.ts';
 import { voters, type Endpoint, type NodeSpecification, type Topology } from '../../base/topology.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
+import { closedShellEdits } from '../../config-db/shell-edits.ts';
 import { acquireFolderLock, type FolderLock } from '../../store/folder-lock.ts';
 import { EdgeFile } from '../../store/edge-store.ts';
 import { countStandIns } from '../../store/ledger-reports.ts';
 import { NodeState } from '../../store/node-state.ts';
+import { currentGroupFile } from '../../store/snapshot-install.ts';
 import { SalvageFile } from '../../store/salvage.ts';
 import { AcquirerServer } from '../../switch/acquirer-server.ts';
 import { Edge } from '../../switch/edge.ts';
 import { Forwarder } from '../../switch/forward.ts';
+import { RangeMover } from '../../switch/range-mover.ts';
 import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
@@ -37,10 +40,12 @@ import { metricsText } from './metrics.ts';
 import { Monitor } from './monitor.ts';
 import { Operations } from './operations.ts';
 import { errorReply, PeerCalls, type CallReply, type CallRequest } from './peer-calls.ts';
+import { RepairDesk } from './repair-desk.ts';
 import { processStatus, siteOf } from './process-status.ts';
 import { diskStatus, processResources } from './resources.ts';
-import type { ProcessStatus } from './status.ts';
-import { groupOfFile } from './thread-writer.ts';
+import { noEdits, type ProcessStatus } from './status.ts';
+import { ShellDesk } from './shell-desk.ts';
+import { groupFileName, groupOfFile } from './thread-writer.ts';
 
 export interface NodeOptions {
   readonly id: NodeId;
@@ -60,6 +65,8 @@ const onlyLink = 'acquirer';
 const maximumAnswerBytes = 950_000;
 const tickMs = 25;
 const slowTickMs = 1000;
+/** How soon an edit by the sqlite3 shell that the writer has noticed goes on its way. */
+const shellTickMs = 100;
 /** A pause of the deciding thread that acquirers notice. */
 const longDelayMs = 250;
 const closeGraceMs = 3000;
@@ -84,6 +91,7 @@ export class QuadrantNode {
   readonly #consensus: Consensus;
   readonly #groups: Groups;
   readonly #maintenance: Maintenance;
+  readonly #repairs: RepairDesk;
   readonly #sealer: Sealer | undefined;
   readonly #guard: ReplayGuard;
   #edge: Edge | undefined;
@@ -91,6 +99,8 @@ export class QuadrantNode {
   #forwarder: Forwarder | undefined;
   #calls: PeerCalls | undefined;
   #operations: Operations | undefined;
+  #mover: RangeMover | undefined;
+  #shellDesk: ShellDesk | undefined;
   #server: AcquirerServer | undefined;
   #ticks: Timer[] = [];
   #stopping = false;
@@ -199,6 +209,14 @@ export class QuadrantNode {
     this.#sealer = sealingKey === undefined ? undefined : new Sealer(sealingKey, random);
     this.#consensus = consensus;
     this.#maintenance = maintenance;
+    this.#repairs = new RepairDesk({
+      folder,
+      clock,
+      log,
+      hasGroup: (group) => this.#groups.hosted.has(group),
+      repair: (group, batch) => consensus.repair(group, batch),
+      readRows: (group, mark, table, keys) => maintenance.readRows(group, mark, table, keys),
+    });
     this.#groups = new Groups({
       topology,
       clock,
@@ -264,6 +282,7 @@ export class QuadrantNode {
       inFlight: this.#edge?.inFlight ?? 0,
       reversalsDue: this.#edge?.reversalsDue ?? 0,
       standIn: this.#standIns(),
+      edits: this.#shellDesk?.status ?? noEdits,
       restrictionsUndelivered: this.#edge?.undeliveredRestrictions.length ?? 0,
       salvage: (group) => this.#files?.salvage.counts(group) ?? { pending: 0, adopted: 0, voided: 0 },
       counters: {
@@ -342,6 +361,10 @@ export class QuadrantNode {
         this.#remarks.say('warn', 'stood-still', { delayMs }, 'the deciding thread stood still');
       this.#consensus.ticked(this.#options.clock.monotonicMs());
       this.#edge?.tick();
+      this.#mover?.tick();
+    });
+    this.#every(shellTickMs, () => {
+      this.#shellDesk?.tick();
     });
     this.#every(slowTickMs, () => {
       this.#lookAtEdgeFile();
@@ -479,10 +502,33 @@ export class QuadrantNode {
       },
       serve: (_from, request) => operations.serve('peer', request),
     });
+    this.#shellDesk = new ShellDesk({
+      self: id,
+      clock,
+      log: this.#options.log,
+      database: () => groups.hosted.get(configGroup)?.reader.database,
+      bring: (change) => operations.enterShellChange(change),
+      close: (outcome) => {
+        this.#consensus.post({ kind: 'close-edit', group: configGroup, outcome });
+      },
+      closedBefore: closedShellEdits(currentGroupFile(join(this.#folder, groupFileName(configGroup)))),
+    });
     this.#edge = edge;
     this.#forwarder = forwarder;
     this.#calls = calls;
     this.#operations = operations;
+    this.#mover = new RangeMover({
+      clock,
+      configuration: () => groups.configuration,
+      ownerOf: (group) => groups.ownerOf(group),
+      foldOf: (group) => groups.foldOf(group),
+      end: (move) => {
+        operations.endMove(move);
+      },
+      onFault: (move, reason) => {
+        this.#remarks.say('warn', 'range-move-failed', { move, reason }, 'a range cannot be taken over: compare it');
+      },
+    });
     this.#server = new AcquirerServer({
       endpoint: specification.acquirer,
       clock,
@@ -561,6 +607,9 @@ export class QuadrantNode {
       if (request.method === 'compare.call') {
         return { kind: 'result', result: await this.#maintenance.compare(request.parameters) };
       }
+      if (RepairDesk.serves(request.method)) {
+        return { kind: 'result', result: await this.#repairs.serve({ ...request, method: request.method }) };
+      }
       if (this.#operations === undefined) {
         return errorReply(new SwitchError('CALL_INVALID', `a witness does not know "${request.method.slice(0, 40)}"`));
       }
@@ -572,7 +621,7 @@ export class QuadrantNode {
 
   #onMark(group: GroupId, path: string, compare: string, index: number): void {
     void this.#maintenance.openSnapshot(group, path, compare, index).finally(() => {
-      if (!this.#stopped) this.#consensus.post({ kind: 'resume', group });
+      if (!this.#stopped && !this.#repairs.holds(group, compare)) this.#consensus.post({ kind: 'resume', group });
     });
   }
 

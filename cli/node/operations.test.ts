@@ -47,10 +47,12 @@ async function codeOf(caller: 'operator' | 'peer', method: string, parameters: u
   return reply.kind === 'error' ? reply.code : 'none';
 }
 
+const file = 'f'.repeat(64);
+
 test('a call that does not exist, is not for its caller, or has wrong parameters is CALL_INVALID', async () => {
   assert.equal(await codeOf('operator', 'nonsense', {}), 'CALL_INVALID');
   assert.equal(
-    await codeOf('operator', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', cards: [] }),
+    await codeOf('operator', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', file, cards: [] }),
     'CALL_INVALID',
   );
   assert.equal(await codeOf('peer', 'cards.change', { by: 'me' }), 'CALL_INVALID');
@@ -68,7 +70,7 @@ test('an error for a wrong card number does not repeat it', async () => {
 test('what needs an owner or a configuration that is not there is OWNER_UNREACHABLE', async () => {
   assert.equal(await codeOf('operator', 'ledger.cards', { pans: ['9900010000000019'] }), 'OWNER_UNREACHABLE');
   assert.equal(
-    await codeOf('peer', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', cards: [] }),
+    await codeOf('peer', 'cards.enter', { by: 'me', origin: 'n1', group: 'a', file, cards: [] }),
     'OWNER_UNREACHABLE',
   );
 });
@@ -91,6 +93,8 @@ test('setting a card that is not on file is CARD_UNKNOWN', async () => {
 
 test('cards for an owner that takes no entries are not entered: OWNER_UNREACHABLE', async () => {
   const card = {
+    line: 2,
+    bin: '40000000',
     panHash: 'x',
     panKeyVersion: 1,
     panCipher: 'y',
@@ -99,5 +103,8 @@ test('cards for an owner that takes no entries are not entered: OWNER_UNREACHABL
     currency: '840',
     limit: '1',
   } as const;
-  await assert.rejects(importCards(closedOwner, [card], entered, tools), failsWith('OWNER_UNREACHABLE'));
+  await assert.rejects(
+    importCards(closedOwner, { file: 'f', cards: [card] }, entered, tools),
+    failsWith('OWNER_UNREACHABLE'),
+  );
 });

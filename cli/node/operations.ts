@@ -1,9 +1,12 @@
+/*
+ * Over 500 lines because every call that a node takes, with the shape of its parameters, is to be seen in one place.
+ */
 import { z } from 'zod';
 
 import type { CardKeys } from '../../base/card-keys.ts';
 import type { Clock } from '../../base/clock.ts';
 import { delay, waitFor } from '../../base/clock.ts';
-import { SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
+import { describeError, SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
 import { groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Pan } from '../../base/pan.ts';
@@ -23,6 +26,9 @@ import { CardCalls, cardPeerMethods, type CardCallsOptions } from './card-calls.
 import { ConfigurationCalls, configurationPeerMethods } from './configuration-calls.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
+import { decodeConfigurationChange } from '../../config-db/rows.ts';
+import { planRanges, rangesOnTheirWay } from './range-desk.ts';
+import type { ShellChange } from './shell-desk.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
 export interface OperationsOptions extends CardCallsOptions {
@@ -40,6 +46,8 @@ export interface OperationsOptions extends CardCallsOptions {
 }
 
 const schemas = {
+  'ranges.plan': z.strictObject({ changes: z.array(z.string().max(200_000)).max(1_000) }),
+  'ranges.status': z.strictObject({}),
   'compare.mark': z.strictObject({ group: z.string(), compare: z.string().max(100) }),
   'node.drain': z.strictObject({ on: z.boolean() }),
   'node.failback': z.strictObject({ groups: z.array(z.string()).max(1000) }),
@@ -108,6 +116,11 @@ export class Operations {
     });
   }
 
+  /** A change that the sqlite3 shell has made in this node's file: the log index, 0 when nothing had to be changed. */
+  enterShellChange(change: ShellChange): Promise<number> {
+    return this.#configurations.enterShellChange(change);
+  }
+
   async serve(caller: 'operator' | 'peer', request: CallRequest): Promise<CallReply> {
     try {
       if ((caller === 'peer') !== peerMethods.has(request.method) && request.method !== 'compare.mark') {
@@ -123,6 +136,13 @@ export class Operations {
     if (request.method.startsWith('cards.')) return this.#cards.serve(request);
     if (request.method.startsWith('configuration.')) return this.#configurations.serve(request);
     switch (request.method) {
+      case 'ranges.plan': {
+        const changes = parse(schemas['ranges.plan'], request).changes.map(decodeConfigurationChange);
+        return planRanges(this.#options.groups, this.#configuration(), changes, this.#options.clock);
+      }
+      case 'ranges.status':
+        parse(schemas['ranges.status'], request);
+        return { moves: rangesOnTheirWay(this.#options.groups, this.#configuration()) };
       case 'compare.mark': {
         const parameters = parse(schemas['compare.mark'], request);
         return this.#mark(parameters.group, parameters.compare);
@@ -149,6 +169,16 @@ export class Operations {
       default:
         throw new SwitchError('CALL_INVALID', `there is no call "${request.method.slice(0, 40)}"`);
     }
+  }
+
+  /** Has the configuration say that a range's move has ended: asked for again while it does not. */
+  endMove(move: string): void {
+    void this.#configurations.endMove(move).catch((error: unknown) => {
+      this.#options.log.warn(
+        { event: 'range-move-open', move, reason: describeError(error) },
+        'a move has ended, and config does not say so yet',
+      );
+    });
   }
 
   /** Has the group's leader carry out a call that may be repeated; tries for a while when it is not there. */
@@ -249,7 +279,13 @@ export class Operations {
   #ledgerTransactions(key: string): LedgerTransaction[] {
     return [...this.#options.groups.hosted.values()].flatMap(({ group, ledger }) => {
       const row = ledger?.transactionByKey(key);
-      if (row === undefined) return [];
+      // Of a card that has left the row says only where it was.
+      if (
+        row === undefined ||
+        ledger === undefined ||
+        (row.request.card !== '' && ledger.leftBy(row.request.card) !== '')
+      )
+        return [];
       const { index, responseCode, authorizationCode, state } = row;
       return [{ key, group, index, responseCode, authorizationCode, state }];
     });

@@ -21,6 +21,7 @@ export interface StatusParts {
   readonly inFlight: number;
   readonly reversalsDue: number;
   readonly standIn: ProcessStatus['standIn'];
+  readonly edits: ProcessStatus['edits'];
   readonly restrictionsUndelivered: number;
   readonly salvage: (group: GroupId) => GroupStatus['salvage'];
   readonly counters: Readonly<Record<string, number>>;
@@ -66,6 +67,7 @@ export function processStatus(parts: StatusParts): ProcessStatus {
     stalledMs: consensus.stalledMs,
     reversalsDue: parts.reversalsDue,
     standIn: parts.standIn,
+    edits: parts.edits,
     restrictionsUndelivered: parts.restrictionsUndelivered,
     disk: parts.disk,
     ...(consensus.mismatches.length > 0 ? { mismatch: consensus.mismatches } : {}),

@@ -1,3 +1,18 @@
+/** What a node says of edits of its config.db by the sqlite3 shell. */
+export interface EditStatus {
+  /** Proposed, and not entered yet. */
+  readonly waiting: number;
+  /** Since the process started. */
+  readonly entered: number;
+  readonly refused: number;
+  readonly restored: number;
+  /** The newest that was undone, or the last time the triggers were put in order, within the last hour. */
+  readonly last: { readonly outcome: 'refused' | 'restored'; readonly reason: string } | null;
+}
+
+/** Of a process whose config.db nobody has edited, or that has none. */
+export const noEdits: EditStatus = { waiting: 0, entered: 0, refused: 0, restored: 0, last: null };
+
 /** What one process says about itself; the answer to the call `status`. */
 export interface ProcessStatus {
   readonly id: string;
@@ -25,6 +40,8 @@ export interface ProcessStatus {
   readonly reversalsDue: number;
   /** Approvals of this edge in stand-in: not yet in a log, and entered. */
   readonly standIn: { readonly pending: number; readonly entered: number };
+  /** Edits of this node's config.db by the sqlite3 shell. */
+  readonly edits: EditStatus;
   /** Restrictions of cards that work at this node and that no owner has entered yet. */
   readonly restrictionsUndelivered: number;
   /** Absent when it cannot be told. */
@@ -84,7 +101,7 @@ type Without<Status, Keys extends keyof Status> = Omit<Status, Keys> & Partial<P
 /** The answer of any version: in a rolling upgrade some processes do not say yet what later ones do. */
 export type AnsweredStatus = Without<
   Omit<ProcessStatus, 'groups'>,
-  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn' | 'restrictionsUndelivered'
+  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn' | 'restrictionsUndelivered' | 'edits'
 > & {
   readonly groups: readonly Without<GroupStatus, 'lastTerm' | 'order' | 'voters' | 'learners' | 'votes' | 'salvage'>[];
 };
@@ -97,6 +114,7 @@ export function completeStatus(answered: AnsweredStatus): ProcessStatus {
     stalledMs: 0,
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
+    edits: noEdits,
     restrictionsUndelivered: 0,
     ...answered,
     groups: answered.groups.map((group) => ({

@@ -3,6 +3,8 @@ import { Worker } from 'node:worker_threads';
 
 import { SwitchError } from '../../base/errors.ts';
 import { configGroup, type GroupId } from '../../base/identifiers.ts';
+import type { EditOutcome, RepairBatch } from '../../store/group-file.ts';
+import type { RowOutcome } from '../../store/row-repair.ts';
 import type { GroupWriter, OpenedGroup, SnapshotRequest, WriteRequest, WriterEvent } from '../../store/writer.ts';
 import type { FromWriterThread, ToWriterThread, WriterThreadData } from './writer-thread.ts';
 
@@ -82,8 +84,21 @@ export class ThreadWriter implements GroupWriter {
     this.#post({ kind: 'finish-checkpoint', group });
   }
 
+  /** Has it noted what became of an edit by the sqlite3 shell. */
+  closeEdit(group: GroupId, outcome: EditOutcome): void {
+    this.#post({ kind: 'close-edit', group, outcome });
+  }
+
   snapshot(request: SnapshotRequest): void {
     this.#post({ kind: 'snapshot', request });
+  }
+
+  /** Rejects with REPAIR_REFUSED when nothing was changed. */
+  async repair(group: GroupId, batch: RepairBatch): Promise<readonly RowOutcome[]> {
+    const reply = await this.#call((call) => ({ kind: 'repair', call, group, batch }));
+    if (reply.kind === 'refused') throw new SwitchError(reply.code ?? 'REPAIR_REFUSED', reply.message);
+    if (reply.kind !== 'repaired') throw new Error(`writer thread answered repair with ${reply.kind}`);
+    return reply.outcomes;
   }
 
   async close(): Promise<void> {

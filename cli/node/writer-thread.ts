@@ -3,10 +3,12 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { assert, describeError, SwitchError, type ErrorCode } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { realClock } from '../../base/real.ts';
+import { tablesOf } from '../../compare/tables.ts';
 import { configurationFold } from '../../config-db/configuration-fold.ts';
 import type { RewriteTopology } from '../../config-db/rewrite.ts';
-import { GroupFile, noFold, type Fold } from '../../store/group-file.ts';
+import { GroupFile, noFold, type EditOutcome, type Fold, type RepairBatch } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
+import type { RowOutcome } from '../../store/row-repair.ts';
 import { emptyGroupFile } from '../../store/snapshot-install.ts';
 import { WriteQueue } from '../../store/write-queue.ts';
 import type { OpenedGroup, SnapshotRequest, WriteRequest, WriterEvent } from '../../store/writer.ts';
@@ -36,12 +38,15 @@ export type ToWriterThread =
   | { readonly kind: 'trim'; readonly group: GroupId; readonly through: number }
   | { readonly kind: 'resume'; readonly group: GroupId }
   | { readonly kind: 'finish-checkpoint'; readonly group: GroupId }
+  | { readonly kind: 'close-edit'; readonly group: GroupId; readonly outcome: EditOutcome }
   | { readonly kind: 'snapshot'; readonly request: SnapshotRequest }
+  | { readonly kind: 'repair'; readonly call: number; readonly group: GroupId; readonly batch: RepairBatch }
   | { readonly kind: 'close'; readonly call: number };
 
 export type FromWriterThread =
   | ({ readonly kind: 'opened'; readonly call: number } & OpenedGroup)
   | { readonly kind: 'refused'; readonly call: number; readonly code: ErrorCode | undefined; readonly message: string }
+  | { readonly kind: 'repaired'; readonly call: number; readonly outcomes: readonly RowOutcome[] }
   | { readonly kind: 'closed'; readonly call: number }
   | { readonly kind: 'events'; readonly events: readonly WriterEvent[] };
 
@@ -68,6 +73,14 @@ const emit = (event: WriterEvent): void => {
 };
 const queue = new WriteQueue(realClock, emit, undefined, new SharedMeters(data.meters).writer);
 
+/** How soon an edit by the sqlite3 shell is noticed. */
+const tendEditsMs = 100;
+let tending = realClock.after(tendEditsMs, tendEdits);
+function tendEdits(): void {
+  queue.tendEdits();
+  tending = realClock.after(tendEditsMs, tendEdits);
+}
+
 function foldOf(group: GroupId): Fold {
   if (data.witness) return noFold;
   return group === configGroup ? configurationFold(data.self, data.topology) : ledgerFold;
@@ -87,9 +100,13 @@ function answerOpened(call: number, open: () => GroupFile): void {
     const { last, applied, base, path } = open();
     post({ kind: 'opened', call, last, applied, base, path });
   } catch (error) {
-    const code = error instanceof SwitchError ? error.code : undefined;
-    post({ kind: 'refused', call, code, message: describeError(error) });
+    refuse(call, error);
   }
+}
+
+function refuse(call: number, error: unknown): void {
+  const code = error instanceof SwitchError ? error.code : undefined;
+  post({ kind: 'refused', call, code, message: describeError(error) });
 }
 
 /** Between threads a Buffer becomes a plain array of bytes. */
@@ -123,10 +140,22 @@ port.on('message', (message: ToWriterThread) => {
     case 'finish-checkpoint':
       queue.finishCheckpoint(message.group);
       break;
+    case 'close-edit':
+      queue.closeEdit(message.group, message.outcome);
+      break;
     case 'snapshot':
       queue.snapshot(withBuffer(message.request));
       break;
+    case 'repair': {
+      const { call, group, batch } = message;
+      queue.repair(group, batch, tablesOf(group), (outcome) => {
+        if (outcome instanceof Error) refuse(call, outcome);
+        else post({ kind: 'repaired', call, outcomes: outcome });
+      });
+      break;
+    }
     case 'close':
+      tending.cancel();
       queue.close();
       post({ kind: 'closed', call: message.call });
       port.close();

@@ -92,6 +92,7 @@ function cardsEntry(): EntryBody {
     origin: 'n1',
     changes: [],
     added: Array.from({ length: cardCount }, (_, at) => ({
+      bin: '40000000',
       panHash: at.toString(16).padStart(64, '0'),
       panKeyVersion: 1,
       panCipher: 'c2FtcGxl'.repeat(7),

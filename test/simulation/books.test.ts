@@ -39,6 +39,7 @@ const cards: EntryBody = {
   by: 'test',
   added: [
     {
+      bin: '',
       panHash: '',
       panKeyVersion: 1,
       panCipher: '',

@@ -1,5 +1,7 @@
-import type { CardId } from '../../base/identifiers.ts';
-import type { DecisionEntry, EntryBody, ReversalEntry, StandInEntry } from '../../store/entry.ts';
+import { groupId, type CardId } from '../../base/identifiers.ts';
+import { tablesOf } from '../../compare/tables.ts';
+import type { DecisionEntry, EntryBody, MovedRow, ReversalEntry, StandInEntry } from '../../store/entry.ts';
+import { movedIndex } from '../../store/range-move.ts';
 import { Violation } from './violation.ts';
 
 /** A decided request in the books: what it holds and has posted now. */
@@ -36,7 +38,14 @@ export class Books {
     standIn: new Set<string>(),
     expired: new Set<string>(),
   };
+  /** Cards of the group, and those that have left it, by which move. */
+  readonly cards = new Set<CardId>();
+  readonly gone = new Map<CardId, string>();
+  /** What each move has taken out of these books, and what each has brought into them: a line for each transaction. */
+  readonly left = new Map<string, readonly string[]>();
+  readonly came = new Map<string, readonly string[]>();
   readonly #limits = new Map<CardId, bigint>();
+  readonly #coming = new Map<CardId, string>();
   readonly #group: string;
 
   constructor(group: string) {
@@ -86,10 +95,32 @@ export class Books {
         return;
       case 'cards':
         body.added.forEach(({ limit }, position) => {
-          this.#limits.set(`${this.#group}.${term}.${index}.${position}` as CardId, BigInt(limit));
+          const card = `${this.#group}.${term}.${index}.${position}` as CardId;
+          this.cards.add(card);
+          this.#limits.set(card, BigInt(limit));
         });
         for (const change of body.changes)
           if (change.kind === 'set') this.#limits.set(change.card, BigInt(change.limit));
+        return;
+      case 'range-out':
+        return;
+      case 'range-leave':
+        for (const card of body.cards) {
+          if (!this.cards.delete(card)) throw new Violation(`${this.#group}: card ${card} leaves, and is not here`);
+          this.gone.set(card, body.move);
+        }
+        if (body.last) this.left.set(body.move, this.#lines(this.gone, body.move));
+        return;
+      case 'range-rows':
+        this.#take(index, body.move, body.rows);
+        return;
+      case 'range-in':
+        this.came.set(body.move, this.#lines(this.#coming, body.move));
+        for (const [card, move] of this.#coming) {
+          if (move !== body.move) continue;
+          this.#coming.delete(card);
+          this.cards.add(card);
+        }
         return;
       case 'no-op':
       case 'mark':
@@ -121,6 +152,7 @@ export class Books {
 
   #decide(index: number, entry: DecisionEntry): void {
     const { request } = entry;
+    this.#mustBeHere(request.card);
     if (this.byKey.has(request.key)) throw new Violation(`${this.#group}: ${request.key} is decided again at ${index}`);
     this.#add({
       index,
@@ -166,6 +198,7 @@ export class Books {
 
   #reverse(index: number, entry: ReversalEntry): void {
     const { request } = entry;
+    this.#mustBeHere(request.card);
     if (this.byKey.has(request.key)) throw new Violation(`${this.#group}: ${request.key} is decided again at ${index}`);
     if (entry.original !== 0) {
       if (BigInt(entry.remaining) !== 0n) throw new Violation(`${this.#group}: ${index} reverses in part, unasked`);
@@ -208,6 +241,7 @@ export class Books {
 
   /** Takes back what stands; a second time there is nothing left. */
   #release(transaction: BookedTransaction): void {
+    this.#mustBeHere(transaction.card);
     if (transaction.state === 'held') {
       transaction.held = 0n;
       transaction.state = 'reversed';
@@ -223,9 +257,72 @@ export class Books {
 
   #expire(transaction: BookedTransaction): void {
     if (transaction.state !== 'held') return;
+    this.#mustBeHere(transaction.card);
     transaction.held = 0n;
     transaction.state = 'expired';
     this.resolved.expired.add(transaction.key);
+  }
+
+  /** Rows of another group's books; what was left of the card from an earlier time here goes. */
+  #take(index: number, move: string, rows: readonly MovedRow[]): void {
+    let current: BookedTransaction | undefined;
+    rows.forEach(([table, ...values], position) => {
+      const columns = tablesOf(groupId('a')).find(({ name }) => name === table)?.columns ?? [];
+      const of = (column: string): string => values[columns.indexOf(column)] ?? '';
+      const card = of('card_id') as CardId;
+      if (table === 'card') {
+        if (this.cards.has(card)) throw new Violation(`${this.#group}: card ${card} comes, and is here already`);
+        this.gone.delete(card);
+        for (const before of [...this.transactions.values()].filter((each) => each.card === card)) {
+          this.transactions.delete(before.index);
+          this.byKey.delete(before.key);
+        }
+        this.#coming.set(card, move);
+        this.#limits.set(card, BigInt(of('limit_minor')));
+      } else if (table === 'card_transaction') {
+        const isReversal = of('mti_class').startsWith('04');
+        current = {
+          index: Number(movedIndex(index, position)),
+          key: of('request_key'),
+          mtiClass: of('mti_class'),
+          card,
+          responseCode: of('response_code'),
+          authorizationCode: of('authorization_code'),
+          held: BigInt(of('held_minor')),
+          posted: BigInt(of('posted_minor')),
+          state: isReversal
+            ? 'recorded'
+            : ((of('state') === 'moved' ? 'held' : of('state')) as BookedTransaction['state']),
+          restores: BigInt(of('restores_minor')),
+          completes: isReversal ? 0 : (this.byKey.get(of('original_index'))?.index ?? 0),
+          attempts: new Set([of('attempt')]),
+          undelivered: new Set(),
+        };
+        this.#add(current);
+      } else if (table === 'repeat_attempt' || table === 'stand_in') {
+        if (table === 'repeat_attempt') current?.attempts.add(of('attempt'));
+      } else if (table === 'undelivered_attempt') {
+        current?.undelivered.add(of('attempt'));
+      }
+    });
+  }
+
+  #lines(cards: ReadonlyMap<CardId, string>, move: string): readonly string[] {
+    return [...this.transactions.values()]
+      .filter(({ card }) => card !== '' && cards.get(card) === move)
+      .map(({ card, key, state, responseCode, authorizationCode, held, posted, restores, attempts, undelivered }) =>
+        JSON.stringify([
+          ...[card, key, state, responseCode, authorizationCode, String(held), String(posted), String(restores)],
+          ...[[...attempts].sort(), [...undelivered].sort()],
+        ]),
+      )
+      .sort();
+  }
+
+  /** A card that has left, or has not come yet, is another group's. */
+  #mustBeHere(card: CardId | ''): void {
+    if (card === '' || this.cards.has(card)) return;
+    throw new Violation(`${this.#group}: card ${card} is decided here, and is not here`);
   }
 
   #add(transaction: BookedTransaction): void {
@@ -251,5 +348,53 @@ export class Books {
         `${this.#group}: ${index} approves ${entry.hold}, and ${held + posted} of ${limit ?? 0n} is used`,
       );
     }
+  }
+}
+
+/**
+ * The books of all groups together: each card is in one of them, and what has left one for another has come there as it
+ * was.
+ */
+export class AllBooks {
+  readonly byKey = new Map<string, BookedTransaction>();
+  readonly resolved: Books['resolved'];
+  /** Moves that have come to their end. */
+  readonly moves: number;
+  readonly #all: readonly Books[];
+
+  constructor(all: readonly Books[]) {
+    this.#all = all;
+    const cards = new Map<CardId, number>();
+    for (const books of all) {
+      for (const card of books.cards) cards.set(card, (cards.get(card) ?? 0) + 1);
+      for (const card of books.gone.keys()) cards.set(card, cards.get(card) ?? 0);
+      for (const [key, booked] of books.byKey) {
+        if (booked.card === '' || books.cards.has(booked.card)) this.byKey.set(key, booked);
+      }
+    }
+    for (const [card, groups] of cards) if (groups !== 1) throw new Violation(`card ${card} is in ${groups} groups`);
+    const left = new Map(all.flatMap((books) => [...books.left]));
+    const came = new Map(all.flatMap((books) => [...books.came]));
+    this.moves = came.size;
+    for (const [move, lines] of came) {
+      const before = left.get(move) ?? [];
+      const at = lines.findIndex((line, index) => line !== before[index]);
+      if (at === -1 && lines.length === before.length) continue;
+      throw new Violation(`${move} has brought ${String(lines[at])} of ${String(before[at])}`);
+    }
+    const union = (how: keyof Books['resolved']): Set<string> =>
+      new Set(all.flatMap((books) => [...books.resolved[how]]));
+    this.resolved = {
+      adopted: union('adopted'),
+      voided: union('voided'),
+      undelivered: union('undelivered'),
+      standIn: union('standIn'),
+      expired: union('expired'),
+    };
+  }
+
+  balance(card: string): { readonly held: bigint; readonly posted: bigint } {
+    const home = this.#all.find((books) => books.cards.has(card as CardId));
+    return home?.balance(card) ?? { held: 0n, posted: 0n };
   }
 }

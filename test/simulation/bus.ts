@@ -69,6 +69,11 @@ export class SimulatedBus {
     return !this.#cuts.has(`${from} ${to}`);
   }
 
+  /** Whether the other will yet get something that the one has sent, which may have died since. */
+  isUnderWay(from: NodeId, to: NodeId): boolean {
+    return this.reaches(from, to) && (this.#underWay.get(`${from} ${to}`) ?? 0) > 0;
+  }
+
   send(from: NodeId, to: NodeId, channel: Channel, bytes: Buffer): void {
     this.counts.sent += 1;
     const { lostPercent, duplicatedPercent } = this.faults;

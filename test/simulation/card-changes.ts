@@ -17,6 +17,7 @@ import { Violation } from './violation.ts';
 interface ChangedCluster {
   readonly scheduler: Scheduler;
   readonly processes: readonly SwitchProcess[];
+  readonly orders: ReadonlyMap<GroupId, readonly NodeId[]>;
   readonly disks: { readonly forgetful: ReadonlyMap<NodeId, number> };
   readonly observer: {
     committedLog(group: GroupId): readonly LogEntry[];
@@ -105,7 +106,7 @@ export class CardChanges {
       }
     }
     for (const process of this.#cluster.processes) {
-      for (const group of new Set(this.cards.map((card) => card.group))) {
+      for (const group of this.#cluster.orders.keys()) {
         const reader = process.isWitness ? undefined : this.#cluster.observer.file(process, group);
         if (reader !== undefined) this.#checkCopy(process.id, group, reader);
       }
@@ -124,8 +125,10 @@ export class CardChanges {
         throw new Violation(`${id} has a card active that restriction ${name} stands on`);
       }
     }
-    for (const { pans } of this.cards.filter((card) => card.group === group)) {
+    for (const { pans, group: first } of this.cards) {
       const card = ledger.cardByPanHash(this.#hash(pans[0] ?? ''));
+      // Where its range is, or has been.
+      if (card === undefined && group !== first) continue;
       if (card === undefined) throw new Violation(`${id} has lost a card of group ${group}`);
       for (const { version, enteredBy } of [...ledger.versions(card.cardId), card]) {
         const replaces = /^replaces (\d+)$/.exec(enteredBy)?.[1];
@@ -186,7 +189,7 @@ export class CardChanges {
   /** By a version that the operator saw a while ago, at another node perhaps. */
   #set(card: ChangedCard): void {
     const hosted = this.#any(this.#cluster.processes.filter(({ isWitness }) => !isWitness))?.running?.groups.hosted;
-    const seen = hosted?.get(card.group)?.ledger?.cardByPanHash(this.#hash(card.pans.at(-1) ?? ''));
+    const seen = hosted?.get(this.#groupOf(card))?.ledger?.cardByPanHash(this.#hash(card.pans.at(-1) ?? ''));
     if (seen === undefined) return;
     const limit = String(100_000_000 + this.#random.below(1_000));
     this.#cluster.scheduler.after(this.#random.below(400), () => {
@@ -214,11 +217,23 @@ export class CardChanges {
     });
   }
 
+  /** The group that has the card, as far as its present leaders know: ranges move. */
+  #groupOf({ pans, group }: ChangedCard): GroupId {
+    const hash = this.#hash(pans[0] ?? '');
+    const isHome = (each: GroupId): boolean => {
+      const ledger = this.#cluster.leaderOf(each)?.running?.groups.hosted.get(each)?.ledger;
+      const card = ledger?.cardByPanHash(hash);
+      return card !== undefined && ledger?.leftBy(card.cardId) === '';
+    };
+    return [...this.#cluster.orders.keys()].find(isHome) ?? group;
+  }
+
   #atOwner(
-    { group }: ChangedCard,
+    card: ChangedCard,
     ask: (process: SwitchProcess, ledger: SqliteLedger) => CardRequest | undefined,
     by = 'operator',
   ): void {
+    const group = this.#groupOf(card);
     const process = this.#cluster.leaderOf(group);
     process?.inThread('main', ({ groups, threads }) => {
       const { owner, ledger } = groups.hosted.get(group) ?? {};
@@ -289,7 +304,7 @@ export class CardChanges {
   }
 
   #lookAtLogs(): void {
-    for (const group of new Set(this.cards.map((card) => card.group))) {
+    for (const group of this.#cluster.orders.keys()) {
       const log = this.#cluster.observer.committedLog(group);
       for (const { body } of log.slice(this.#read.get(group) ?? 0)) {
         if (!body.startsWith('{"kind":"cards"')) continue;

@@ -8,15 +8,17 @@ import { Pan } from '../../base/pan.ts';
 import { seededRandom, type Random } from '../../base/random.ts';
 import { voters as votersOf, type Topology } from '../../base/topology.ts';
 import { changesOf, type Configuration } from '../../config-db/configuration.ts';
-import { readRuleSetFile } from '../../config-db/rewrite.ts';
+import { readRuleSetFile } from '../../config-db/rule-file.ts';
 import { encodeConfigurationChange } from '../../config-db/rows.ts';
 import { encodeBody, type CardsEntry, type ConfigurationRowChange } from '../../store/entry.ts';
 import { Acquirers, cardNumbers, links, type SimulatedCard } from './acquirers.ts';
+import { AllBooks } from './books.ts';
 import { SimulatedBus } from './bus.ts';
 import { CardChanges, changedCards } from './card-changes.ts';
 import { booksOf, checkBalances, ReferenceFold } from './copies.ts';
 import { DiskFaults } from './disk-faults.ts';
 import { Machine } from './machine.ts';
+import { Moves } from './moves.ts';
 import type { Promised } from './journal.ts';
 import { checkJournals } from './model.ts';
 import { Observer } from './observer.ts';
@@ -30,6 +32,8 @@ export interface ClusterOptions {
   readonly nodes: number;
   readonly witness: boolean;
   readonly groups: number;
+  /** There is one group more, which `addLaterGroup` enters: none has cards at first. */
+  readonly laterGroup?: boolean;
   /** Entries that are kept when a log is trimmed; so few by default that it often is. */
   readonly keptLogEntries?: number;
   /** Where the files lie; in memory when undefined and the machine has such a folder. */
@@ -43,6 +47,7 @@ const healingMs = 30_000;
 /** Everything is up and connected: somebody leads every group after this. */
 const electionMs = 6_000;
 const samplingMs = 50;
+const laterGroup = groupId('e');
 /** Nobody puts another disk in faster than this. */
 const diskChangeMs = 1_200;
 const cardsPerRange = 4;
@@ -50,6 +55,7 @@ const cardsPerRange = 4;
 /** A cluster in one thread, driven by one seed. `close` when done. */
 export class Cluster {
   readonly scheduler: Scheduler;
+  readonly seed: number;
   readonly random: Random;
   readonly bus: SimulatedBus;
   readonly processes: readonly SwitchProcess[];
@@ -57,10 +63,12 @@ export class Cluster {
   readonly acquirers: Acquirers;
   readonly disks: DiskFaults;
   readonly changes: CardChanges;
-  readonly orders: ReadonlyMap<GroupId, readonly NodeId[]>;
+  readonly moves: Moves;
+  readonly orders: Map<GroupId, readonly NodeId[]>;
   /** Processes that nobody starts again until they are let. */
   readonly staysDown = new Set<NodeId>();
   readonly #folder: string;
+  readonly #groupsAtFirst: readonly GroupId[];
   readonly #cards: readonly SimulatedCard[];
   readonly #configuration: Configuration;
   readonly #cardKeys = new CardKeys(1, Buffer.alloc(32, 1), Buffer.alloc(32, 2));
@@ -69,6 +77,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     const random = seededRandom(options.seed);
+    this.seed = options.seed;
     this.random = random;
     this.scheduler = new Scheduler(options.print);
     const parent = options.folder ?? (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
@@ -89,8 +98,10 @@ export class Cluster {
         rotated(nodes, index + (index === 2 ? random.below(nodes.length) : 0)),
       ]),
     );
-    const groups = [...this.orders.keys()];
     this.#configuration = configurationOf(this.orders);
+    this.#groupsAtFirst = [...this.orders.keys()];
+    if (options.laterGroup === true) this.orders.set(laterGroup, rotated(nodes, 1));
+    const groups = [...this.orders.keys()];
     const { pan_range: ranges } = this.#configuration;
     this.observer = new Observer(
       this.scheduler,
@@ -113,14 +124,17 @@ export class Cluster {
           cardKeys: this.#cardKeys,
           sealingKey: Buffer.alloc(32, 3),
           observer: this.observer,
+          endMove: (move) => {
+            this.moves.end(move);
+          },
           onDown: (how) => {
             this.observer.count(how);
             this.#restartLater(id, how.endsWith('disk') ? diskChangeMs : 20);
           },
         }),
     );
-    const bought = groups.flatMap((group) => cardsOf(group));
-    const changed = groups.flatMap((group) =>
+    const bought = this.#groupsAtFirst.flatMap((group) => cardsOf(group));
+    const changed = this.#groupsAtFirst.flatMap((group) =>
       promises.flatMap((promise) => changedCards(prefixOf(group, promise), { group, promise })),
     );
     this.#cards = [...bought, ...changed];
@@ -131,6 +145,7 @@ export class Cluster {
       bought,
     );
     this.disks = new DiskFaults(this);
+    this.moves = new Moves(this, options.seed);
     this.changes = new CardChanges(this, changed, { cardKeys: this.#cardKeys, seed: options.seed });
     this.#references = new Map(groups.map((group) => [group, new ReferenceFold(this.#folder, group)]));
     for (const process of this.processes) process.start();
@@ -139,6 +154,10 @@ export class Cluster {
       this.scheduler.after(samplingMs, sample);
     };
     sample();
+  }
+
+  get pans(): readonly string[] {
+    return this.#cards.map(({ pan }) => pan);
   }
 
   get healed(): boolean {
@@ -160,13 +179,18 @@ export class Cluster {
 
   /** Until the configuration is entered, and every group has its cards, committed. */
   enterCards(): void {
-    const done = (): boolean => [...this.orders.keys()].every((group) => this.#hasEntry(group, 'cards'));
+    const done = (): boolean => this.#groupsAtFirst.every((group) => this.#hasEntry(group, 'cards'));
     for (let tries = 0; tries < 100 && !done(); tries++) {
       if (!this.#hasEntry(configGroup, 'configuration')) this.#enterConfiguration();
-      for (const group of this.orders.keys()) this.#enterCardsOf(group);
+      for (const group of this.#groupsAtFirst) this.#enterCardsOf(group);
       this.scheduler.run(200, done);
     }
     if (!done()) throw new Violation(`no leader has taken the cards in 20 s: ${this.#positions()}`);
+  }
+
+  /** A group that is created while others work. */
+  addLaterGroup(): void {
+    this.moves.addGroup(laterGroup, this.orders.get(laterGroup) ?? []);
   }
 
   /** Folds of all copies, each at its own index, against that of the log. */
@@ -200,6 +224,7 @@ export class Cluster {
       'not every group has a leader',
       electionMs,
     );
+    this.#runUntil(() => this.moves.haveEnded, 'ranges are still on their way');
     this.#runUntil(() => this.acquirers.settled, 'what acquirers insist on is not answered');
     this.#runUntil(() => this.#hasSettledClaims(), 'what nodes bring to owners is not entered');
     this.#runUntil(() => this.#agrees(), 'the copies do not agree');
@@ -260,6 +285,7 @@ export class Cluster {
         at: threads.main.wallMs(),
         by: 'simulation',
         added: cards.map(({ pan, limit }) => ({
+          bin: panOf(pan).bin(),
           panHash: this.#cardKeys.hash(panOf(pan)),
           panKeyVersion: 1,
           panCipher: this.#cardKeys.encrypt(panOf(pan), this.random),
@@ -317,21 +343,24 @@ export class Cluster {
   #checkAgreement(): void {
     this.checkFolds();
     this.changes.check();
-    for (const group of this.orders.keys()) {
+    const all = [...this.orders.keys()].map((group) => {
       const books = booksOf(group, this.observer.committedLog(group));
       for (const process of this.processes) {
         const reader = this.observer.file(process, group);
         if (reader !== undefined && !process.isWitness) checkBalances(process.id, reader, books);
       }
-      const purchases = this.acquirers.purchases.filter((purchase) => purchase.group === group);
-      for (const [how, keys] of Object.entries(books.resolved)) this.observer.count(`${how} entry`, keys.size);
-      const { unknown } = checkJournals(purchases, books, {
-        resolved: books.resolved,
-        lostWithDisk: this.disks.lostKeys,
-        forgetful: this.disks.forgetful,
-      });
-      this.observer.count('purchase of which its acquirer knows no end', unknown);
-    }
+      return books;
+    });
+    // Cards move between groups: what their acquirers were promised stands in all books together.
+    const books = new AllBooks(all);
+    for (const [how, keys] of Object.entries(books.resolved)) this.observer.count(`${how} entry`, keys.size);
+    this.observer.count('range moved', books.moves);
+    const { unknown } = checkJournals(this.acquirers.purchases, books, {
+      resolved: books.resolved,
+      lostWithDisk: this.disks.lostKeys,
+      forgetful: this.disks.forgetful,
+    });
+    this.observer.count('purchase of which its acquirer knows no end', unknown);
     const committed = [...this.orders.keys()].map((group) => `${group} ${this.observer.committedLog(group).length}`);
     this.scheduler.trace('cluster', `agrees at ${committed.join(', ')}: ${JSON.stringify(this.acquirers.counts)}`);
   }
@@ -434,6 +463,7 @@ function configurationOf(orders: ReadonlyMap<GroupId, readonly NodeId[]>): Confi
         })),
       ),
     ],
+    range_move: [],
     range_limit: [...orders.keys()].map((group) => ({
       prefix: prefixOf(group, 'stand-in'),
       currency: '978',
@@ -444,6 +474,8 @@ function configurationOf(orders: ReadonlyMap<GroupId, readonly NodeId[]>): Confi
       stand_in_card_count: 5,
       stand_in_card_minor: 10_000n,
     })),
+    merchant_limit: [],
+    node_state: [],
     acquirer_link: links.map((link, index) => ({
       link_id: link,
       acquiring_institutions: '*',

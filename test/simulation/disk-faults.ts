@@ -1,4 +1,5 @@
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import type { StandIn } from '../../store/edge-store.ts';
 import { decodeBody, type LogEntry } from '../../store/entry.ts';
 import type { NodeState } from '../../store/node-state.ts';
 import type { Observer } from './observer.ts';
@@ -11,6 +12,10 @@ interface Copy {
   readonly atMs: number;
   readonly image: Image;
   readonly promises: ReadonlyMap<GroupId, Promised>;
+  /** Hashes of the entries on it that nobody had committed. */
+  readonly uncommitted: ReadonlySet<string>;
+  /** Attempts of the stand-in approvals on it that no owner had entered. */
+  readonly standIns: ReadonlySet<string>;
 }
 
 /** What a member of a group has on its disk that others may count on. */
@@ -54,8 +59,15 @@ export class DiskFaults {
   copy(process: SwitchProcess): void {
     const { running } = process;
     if (running === undefined) return;
-    const promises = this.#promisesOf(process, running.state);
-    this.#copies.set(process.id, { atMs: this.#cluster.scheduler.nowMs, image: process.disk.copy(), promises });
+    this.#copies.set(process.id, {
+      atMs: this.#cluster.scheduler.nowMs,
+      image: process.disk.copy(),
+      promises: this.#promisesOf(process, running.state),
+      uncommitted: new Set(
+        this.#groups().flatMap((group) => this.#uncommitted(process, group).map(({ hash }) => hash)),
+      ),
+      standIns: new Set(standInsOf(process).map(({ decision }) => decision.attempt)),
+    });
   }
 
   /** Whether the member had the entry on the disk that it lost: it may have acknowledged it, and counts as one that is down. */
@@ -145,29 +157,39 @@ export class DiskFaults {
     });
   }
 
-  /** What is about to be forgotten by all the world. */
+  /**
+   * What is about to be forgotten by all the world: `local` can lose the tail that nobody else received, together with
+   * the disk that it was answered on (R9), and so with what an edge approved by itself. What has been committed, comes
+   * back with the copy or is on another disk is promised all the same. The tail of a leader that was cut off may lie
+   * where others have committed something else long since.
+   */
   #note(process: SwitchProcess, copy: Copy | undefined): void {
-    const { observer, processes } = this.#cluster;
-    for (const { decision } of process.running?.edge?.edge.standIns ?? []) this.lostKeys.add(decision.request.key);
+    for (const { decision } of standInsOf(process)) {
+      if (copy?.standIns.has(decision.attempt) !== true) this.lostKeys.add(decision.request.key);
+    }
+    const others = this.#cluster.processes.filter((other) => other !== process);
     for (const group of this.#groups()) {
-      const reader = observer.file(process, group);
-      const from =
-        Math.max(copy?.promises.get(group)?.lastIndex ?? 0, observer.consensus.get(group)?.committed ?? 0) + 1;
-      const entries = reader?.entries(from, Number.MAX_SAFE_INTEGER) ?? [];
-      const pending = process.running?.salvage?.pending(group, Number.MAX_SAFE_INTEGER) ?? [];
-      for (const entry of [...entries, ...pending]) {
-        const isElsewhere = processes.some(
-          (other) => other !== process && observer.file(other, group)?.position(entry.index)?.hash === entry.hash,
-        );
-        if (!isElsewhere) this.#forget(entry);
+      const elsewhere = new Set(others.flatMap((other) => this.#uncommitted(other, group).map(({ hash }) => hash)));
+      for (const entry of this.#uncommitted(process, group)) {
+        if (copy?.uncommitted.has(entry.hash) !== true && !elsewhere.has(entry.hash)) this.#forget(entry);
       }
     }
   }
 
+  /** Entries on the process's disk that nobody has committed: of its log, and of what was cut from its log (R9). */
+  #uncommitted(process: SwitchProcess, group: GroupId): readonly Pick<LogEntry, 'hash' | 'body'>[] {
+    const { observer } = this.#cluster;
+    const reader = observer.file(process, group);
+    const checks = observer.consensus.get(group);
+    const logged = reader?.entries(reader.first(), Number.MAX_SAFE_INTEGER) ?? [];
+    const cut = process.running?.salvage?.pending(group, Number.MAX_SAFE_INTEGER) ?? [];
+    return [...logged, ...cut].filter(({ index, hash }) => checks?.committedAt(index)?.hash !== hash);
+  }
+
   #forget({ body }: Pick<LogEntry, 'body'>): void {
     const entry = decodeBody(body);
-    if (entry.kind === 'decision' || entry.kind === 'reversal') this.lostKeys.add(entry.request.key);
-    if (entry.kind === 'attempt') this.lostKeys.add(entry.key);
+    if (!('durability' in entry) || entry.durability !== 'local') return;
+    this.lostKeys.add(entry.kind === 'attempt' ? entry.key : entry.request.key);
   }
 
   #promisesOf(process: SwitchProcess, state: NodeState): ReadonlyMap<GroupId, Promised> {
@@ -183,4 +205,13 @@ export class DiskFaults {
   #groups(): readonly GroupId[] {
     return [configGroup, ...this.#cluster.orders.keys()];
   }
+}
+
+/** Approvals that the process's edge gave by itself, as its disk has them. */
+function standInsOf({ running }: SwitchProcess): readonly StandIn[] {
+  let standIns: readonly StandIn[] = [];
+  running?.edge?.store.pending(0, (pending) => {
+    standIns = pending?.standIns ?? [];
+  });
+  return standIns;
 }

@@ -34,7 +34,7 @@ export type FaultKind = (typeof kinds)[number][0];
 export const faultKinds: readonly FaultKind[] = kinds.map(([name]) => name);
 
 /** Steps of what happens a few times in a run, or not at all. */
-const seldom = /vote|incarnation|salvage|reversal due|stand-in|restriction|snapshot/;
+const seldom = /vote|incarnation|move|salvage|reversal due|stand-in|restriction|snapshot/;
 
 /** Made in a run, each of any process's disk at any time: what may come back as an old disk. */
 const copiesOfDisks = 12;

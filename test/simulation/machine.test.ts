@@ -133,6 +133,21 @@ describe('the simulated brokers', () => {
     scheduler.run(100);
     assert.equal(got, 0);
   });
+
+  test('say whether something is under way that will arrive, whoever has sent it', () => {
+    const scheduler = new Scheduler();
+    const bus = new SimulatedBus(scheduler, seededRandom(1), () => 50);
+    bus.attach(n2, () => undefined);
+    bus.send(n1, n2, 'raft', Buffer.from('late'));
+    bus.detach(n1);
+    assert.ok(bus.isUnderWay(n1, n2));
+    assert.ok(!bus.isUnderWay(n2, n1));
+    const mend = bus.cut(n1, n2);
+    assert.ok(!bus.isUnderWay(n1, n2));
+    mend();
+    scheduler.run(100);
+    assert.ok(!bus.isUnderWay(n1, n2));
+  });
 });
 
 describe('a simulated disk without power', () => {

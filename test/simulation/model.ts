@@ -11,6 +11,9 @@ interface Amounts {
 
 const nothing: Amounts = { held: 0n, posted: 0n };
 
+/** Books of a group, or of all groups together. */
+type Accounts = Pick<Books, 'byKey' | 'balance'>;
+
 /** What the model knows of a group's log: what became of approvals other than through their acquirers. */
 export interface Resolutions extends Pick<Books, 'resolved'> {
   /** Keys of answered `local` entries that were on one disk only, which was lost or went back. */
@@ -61,7 +64,7 @@ function mayStand({ exchanges }: Purchase, { forgetful }: Resolutions): boolean 
 /** Holds a group's log against its acquirers' journals: throws when one of them was promised something else. */
 export function checkJournals(
   purchases: readonly Purchase[],
-  books: Books,
+  books: Accounts,
   resolutions: Resolutions,
 ): { readonly unknown: number } {
   const byCard = new Map<string, { books: Amounts; model: Amounts }>();
@@ -93,7 +96,7 @@ export function checkJournals(
 }
 
 /** Every answer that said yes has its entry, with the same words. */
-function checkAnswers(purchase: Purchase, books: Books, { resolved, lostWithDisk }: Resolutions): void {
+function checkAnswers(purchase: Purchase, books: Accounts, { resolved, lostWithDisk }: Resolutions): void {
   for (const { kind, key, answer } of purchase.exchanges) {
     if (answer?.responseCode !== approved) continue;
     const listed = resolved.adopted.has(key) || resolved.voided.has(key) || lostWithDisk.has(key);

@@ -26,6 +26,7 @@ const replica = 'replication/replica.ts';
 const owner = 'switch/owner.ts';
 const authorizer = 'switch/authorizer.ts';
 const claims = 'switch/claims.ts';
+const rangeMoves = 'switch/range-moves.ts';
 
 const preVoteOff: Edit = {
   file: raft,
@@ -223,8 +224,8 @@ export const mutants: readonly Mutant[] = [
     edits: [
       {
         file: 'switch/edge.ts',
-        from: 'if (!exposed || !mayBeUndelivered(request)) return undefined;',
-        to: 'if (exposed !== undefined) return undefined;',
+        from: 'if (!mayBeUndelivered(request)) return [];',
+        to: 'if (exposed || before.length > 0 || !exposed) return [];',
       },
     ],
   },
@@ -266,6 +267,52 @@ export const mutants: readonly Mutant[] = [
     name: 'what a log loses is not kept',
     foundBy: 3,
     edits: [{ file: replica, from: 'if (removed.length > 0) salvage(removed);', to: '' }],
+  },
+  {
+    name: 'the heir decides before it has copied',
+    foundBy: 2,
+    edits: [
+      {
+        file: rangeMoves,
+        from: "return row !== undefined && row.endIndex > 0 && isSettled ? 'here' : 'coming';",
+        to: "return row !== undefined ? 'here' : 'coming';",
+      },
+    ],
+  },
+  {
+    name: 'the old group decides on while its range leaves',
+    foundBy: 2,
+    edits: [
+      {
+        file: rangeMoves,
+        from: 'if (move !== undefined && log.stateOf(move.move_id).row !== undefined) return move.to_group;',
+        to: '',
+      },
+    ],
+  },
+  {
+    name: 'claims for a card that has left are settled where it was',
+    foundBy: 4,
+    faults: ['leader unheard', 'bad network', 'brokers away'],
+    edits: [{ file: owner, from: "if (leftBy === '') return null;", to: "if (leftBy !== 'none') return null;" }],
+  },
+  {
+    name: 'claims for a card that has left are sent on before it has come',
+    foundBy: 14,
+    faults: ['leader unheard', 'bad network', 'brokers away'],
+    edits: [{ file: owner, from: 'if (hasEnded) settled', to: 'if (move !== undefined) settled' }],
+  },
+  {
+    name: 'what the old group may have decided is not due when a request has followed its card',
+    foundBy: 2,
+    faults: ['leader unheard', 'bad network', 'brokers away'],
+    edits: [
+      {
+        file: 'switch/edge.ts',
+        from: 'if (pending.exposed) pending.before.push({ group: pending.group, attempt: pending.attempt });',
+        to: '',
+      },
+    ],
   },
 ];
 

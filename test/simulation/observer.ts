@@ -143,7 +143,7 @@ export class Observer {
   }
 
   /** Call every few tens of milliseconds. */
-  sample(bus: Pick<SimulatedBus, 'faults' | 'reaches'>): void {
+  sample(bus: Pick<SimulatedBus, 'faults' | 'isUnderWay' | 'reaches'>): void {
     const { nowMs } = this.#scheduler;
     const processes = this.#processes();
     // Neither counts on a member whose disk is in trouble, or which is not counted since it was.
@@ -163,7 +163,8 @@ export class Observer {
       nowMs,
       isCalm: bus.faults.lostPercent === 0 && bus.faults.latePercent === 0,
       sound: new Set(processes.filter(isSound).map(({ id }) => id)),
-      hears: (one, other) => bus.reaches(other, one) && this.#process(other).running !== undefined,
+      hears: (one, other) =>
+        bus.isUnderWay(other, one) || (bus.reaches(other, one) && this.#process(other).running !== undefined),
       areConnected: (one, other) =>
         bus.reaches(one, other) && bus.reaches(other, one) && this.#process(other).running !== undefined,
       leaders: processes.flatMap(({ id, running }) =>

@@ -28,6 +28,7 @@ import { SnapshotShelf, type SnapshotReading } from '../../store/snapshot-shelf.
 import { WriteQueue } from '../../store/write-queue.ts';
 import type { GroupWriter, WriterEvent } from '../../store/writer.ts';
 import { Edge } from '../../switch/edge.ts';
+import { RangeMover } from '../../switch/range-mover.ts';
 import { Forwarder } from '../../switch/forward.ts';
 import type { IsoMessage } from '../../switch/iso8583/codec.ts';
 import type { AcquirerPort } from './acquirers.ts';
@@ -57,6 +58,7 @@ export const crashPoints = [
   'before a message',
   'at a commit',
   'before a proposal',
+  'before a step of a move',
   'before a reversal due is synced',
   'after a reversal due is synced',
   'before a stand-in is synced',
@@ -104,6 +106,8 @@ export interface ProcessOptions {
   readonly cardKeys: CardKeys;
   readonly sealingKey: Buffer;
   readonly observer: ProcessObserver;
+  /** A range's move has come to its end in the logs (R12): the configuration is to say so. */
+  readonly endMove: (move: string) => void;
   /** The process is down: killed, out of power, or crashed at a point. */
   readonly onDown: (how: string) => void;
 }
@@ -334,6 +338,7 @@ export class SwitchProcess implements AcquirerPort {
       },
     });
     const edge = salvage === undefined ? undefined : this.#edge(main, groups, boot, salvage);
+    const mover = this.#mover(main, groups);
     this.running = {
       threads: { main, consensus, writer, maintenance },
       state,
@@ -368,6 +373,7 @@ export class SwitchProcess implements AcquirerPort {
     const tick = (): void => {
       tickedMs = machine.monotonicMs();
       edge?.edge.tick();
+      if (edge !== undefined) mover.tick();
       main.after(tickMs, tick);
     };
     const consensusTick = (): void => {
@@ -590,6 +596,7 @@ export class SwitchProcess implements AcquirerPort {
         edge.onClaim(from, claim);
       },
       onSettlement: (_, settlement) => {
+        if (settlement.outcome === 'moved') this.#options.observer.count('claim sent on');
         edge.onSettlement(settlement);
       },
     });
@@ -615,6 +622,26 @@ export class SwitchProcess implements AcquirerPort {
       requestDeadlineMs: topology.timings.requestDeadlineMs,
     });
     return { edge, forwarder, store };
+  }
+
+  #mover(main: Thread, groups: Groups): RangeMover {
+    const { endMove } = this.#options;
+    return new RangeMover({
+      clock: main,
+      configuration: () => groups.configuration,
+      ownerOf: (group) => groups.ownerOf(group),
+      foldOf: (group) => {
+        this.#passes('before a step of a move');
+        return groups.foldOf(group);
+      },
+      end: endMove,
+      // A move takes many entries, however few cards a range has here.
+      partBytes: 4_000,
+      cardsPerEntry: 2,
+      onFault: (move, reason) => {
+        throw new Violation(`${move} cannot go on: ${reason}`);
+      },
+    });
   }
 
   #edgeStore(store: EdgeFile): EdgeStore {

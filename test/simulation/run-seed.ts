@@ -18,6 +18,15 @@ export interface RunResult {
 
 const trafficMs = 62_000;
 const foldChecks = 2;
+/** Ranges are carved, moved and merged so often, in every other seed. */
+const movesInARun = 24;
+/** A group more is entered when the run has lasted so long. */
+const laterGroupMs = 12_000;
+
+function rangesMove(seed: number): boolean {
+  return seed % 2 === 0;
+}
+
 /** A purchase about every so often: some 550 in a run. */
 const purchaseEveryMs = 95;
 
@@ -41,6 +50,7 @@ export function runSeed(seed: number, print?: (line: string) => void, only?: rea
     nodes,
     witness,
     groups: 2 + (Math.floor(seed / 5) % 2),
+    laterGroup: rangesMove(seed),
     ...(print === undefined ? {} : { print }),
   });
   let violation: string | undefined;
@@ -70,6 +80,12 @@ function run(cluster: Cluster, only: readonly FaultKind[] | undefined): void {
   cluster.enterCards();
   const faults = new Faults(cluster, only);
   faults.spread(6 + random.below(14), trafficMs - 2_000);
+  if (rangesMove(cluster.seed)) {
+    cluster.moves.spread(movesInARun, trafficMs - 2_000);
+    scheduler.after(laterGroupMs, () => {
+      cluster.addLaterGroup();
+    });
+  }
   acquirers.start(purchaseEveryMs);
   cluster.changes.start();
   for (let check = 0; check < foldChecks; check++) {

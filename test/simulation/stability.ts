@@ -10,7 +10,10 @@ export interface Situation {
   readonly sound: ReadonlySet<NodeId>;
   /** Of two processes, whether messages get from the one to the other and back. */
   readonly areConnected: (one: NodeId, other: NodeId) => boolean;
-  /** Whether anything at all gets to the one from the other, however late. */
+  /**
+   * Whether anything at all gets to the one from the other, however late: what a process has sent before it died is heard
+   * after its death, and CheckQuorum counts who is heard, not when it spoke (the lease counts that, R3).
+   */
   readonly hears: (one: NodeId, other: NodeId) => boolean;
   readonly leaders: readonly {
     readonly id: NodeId;
@@ -24,8 +27,6 @@ export interface Situation {
 const wellForMs = 1_500;
 /** A member that starts in a later term explains a change of leader for so long. */
 const explainsMs = 3_000;
-/** What was sent before a way was cut, or by a process that has died since, is on its way for so long at most. */
-const longestWayMs = 1_500;
 
 interface Leadership {
   readonly term: number;
@@ -46,7 +47,6 @@ export class Stability {
   /** Leaderships that were to be handed over. */
   readonly #handOvers = new Set<string>();
   readonly #startsAhead = new Map<GroupId, number>();
-  #lateMs = Number.NEGATIVE_INFINITY;
 
   /** `cutOffLimitMs`: how long a leader may take to notice that it has no majority. */
   constructor(cutOffLimitMs: number) {
@@ -56,8 +56,6 @@ export class Stability {
   /** Call every few tens of milliseconds. */
   sample(situation: Situation): void {
     const { nowMs, leaders } = situation;
-    if (!situation.isCalm) this.#lateMs = nowMs;
-    const mayHearTheDead = nowMs - this.#lateMs < longestWayMs;
     const present = new Set<string>();
     for (const { id, group, term, voters } of leaders) {
       const key = `${id} ${group}`;
@@ -74,7 +72,7 @@ export class Stability {
       const isWell = situation.isCalm && situation.sound.has(id) && sound.length >= majority;
       leadership.wellSinceMs = isWell ? (leadership.wellSinceMs ?? nowMs) : undefined;
       const heard = voters.filter((voter) => voter === id || situation.hears(id, voter));
-      const isCutOff = heard.length < majority && situation.sound.has(id) && !mayHearTheDead;
+      const isCutOff = heard.length < majority && situation.sound.has(id);
       leadership.cutOffSinceMs = isCutOff ? (leadership.cutOffSinceMs ?? nowMs) : undefined;
       if (leadership.cutOffSinceMs !== undefined && nowMs - leadership.cutOffSinceMs > this.#cutOffLimitMs) {
         throw new Violation(`${id} still leads ${group}, and has had no majority for ${this.#cutOffLimitMs} ms`);

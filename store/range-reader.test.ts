@@ -1,0 +1,289 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import Database from 'better-sqlite3';
+
+import { groupId, type CardId, type GroupId } from '../base/identifiers.ts';
+import type { EntryBody, MovedRow, RangeOfCards } from './entry.ts';
+import { applyToLedger, type LedgerReader } from './ledger.ts';
+import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
+import { hashOfRows, isInRange } from './range-move.ts';
+import { movedTables, RangeReader } from './range-reader.ts';
+
+const [a, b] = [groupId('a'), groupId('b')];
+const digitsOf = (cipher: string): string | undefined => (cipher === '' ? undefined : cipher);
+
+/** A card group's fold, in memory; ciphers are the numbers themselves. */
+class Fold {
+  readonly database = new Database(':memory:');
+  readonly ledger: SqliteLedger;
+  readonly ranges: RangeReader;
+  readonly group: GroupId;
+  index = 0;
+
+  constructor(group: GroupId) {
+    this.group = group;
+    this.database.exec(ledgerSchema);
+    this.ledger = new SqliteLedger(this.database);
+    this.ranges = new RangeReader(this.database, digitsOf);
+  }
+
+  apply(...bodies: readonly EntryBody[]): this {
+    for (const body of bodies) applyToLedger(this.ledger, this.group, ++this.index, 1, body);
+    return this;
+  }
+
+  addCards(...numbers: readonly string[]): this {
+    const added = numbers.map((number) => ({
+      bin: number.slice(0, 8),
+      panHash: `hash ${number}`,
+      panKeyVersion: 1,
+      panCipher: number,
+      expiry: '2812',
+      status: 'active' as const,
+      currency: '840',
+      limit: '100000',
+    }));
+    return this.apply({ kind: 'cards', at: 0, by: 'test', origin: 'n1', added, changes: [] });
+  }
+
+  card(number: string): CardId {
+    return this.ledger.cardByPanHash(`hash ${number}`)?.cardId ?? ('' as CardId);
+  }
+
+  decide(number: string, key: string, changes: object = {}): this {
+    return this.apply({
+      kind: 'decision',
+      at: 1000,
+      configIndex: 3,
+      durability: 'quorum',
+      attempt: `n1.1.${key}`,
+      request: requestOf(this.card(number), key, '0100'),
+      responseCode: '00',
+      authorizationCode: '123456',
+      additionalAmounts: '',
+      hold: '500',
+      holdExpiresAt: 9000,
+      post: '0',
+      completes: 0,
+      ...changes,
+    });
+  }
+
+  rows(sql: string): unknown[] {
+    return this.database.prepare(sql).all();
+  }
+}
+
+function requestOf(card: CardId, key: string, mtiClass: '0100' | '0220' | '0400') {
+  return {
+    key,
+    mtiClass,
+    link: 'link-1',
+    card,
+    acquirer: '1',
+    terminal: 'TERM0001',
+    merchant: 'M',
+    stan: '000001',
+    transmission: '0301120000',
+    rrn: key,
+    processingCode: '000000',
+    amount: '500',
+    currency: '840',
+    businessDate: '2026-03-01',
+  } as const;
+}
+
+let moves = 0;
+
+/** Moves the range as the leaders of both groups do, in parts of about so many bytes. */
+function move(from: Fold, to: Fold, range: RangeOfCards, bytes = 1): string {
+  const id = `move-${++moves}`;
+  from.apply({ kind: 'range-out', at: 1, configIndex: 5, move: id, to: to.group, ...range });
+  for (let through = '', isLast = false; !isLast;) {
+    const page = from.ranges.cards(range, through, 1);
+    ({ through, isLast } = page);
+    from.apply({ kind: 'range-leave', at: 1, move: id, cards: page.cards, through, last: isLast });
+  }
+  const about = { at: 1, configIndex: 6, move: id, prefix: range.prefix, from: from.group, outIndex: from.index };
+  for (;;) {
+    const { parts = 0, cards = 0, through = '', hash = '' } = to.ledger.rangeMove(id) ?? {};
+    const part = from.ranges.part(range, through, bytes);
+    if (part.rows.length === 0) {
+      to.apply({ kind: 'range-in', ...about, parts, cards, hash });
+      return id;
+    }
+    to.apply({ kind: 'range-rows', ...about, part: parts + 1, ...part });
+  }
+}
+
+const range: RangeOfCards = { prefix: '990001', nested: [] };
+const number = '9900010000000011';
+const other = '9900020000000011';
+
+/** Two holds, one completed, one asked for twice and reported; a reversal that came first; what was salvaged and stood in. */
+function busy(): Fold {
+  const fold = new Fold(a).addCards(number, other).decide(number, 'k1').decide(number, 'k2').decide(other, 'k3');
+  const card = fold.card(number);
+  const completion = { request: requestOf(card, 'c2', '0220'), hold: '0', holdExpiresAt: 0, post: '500', completes: 3 };
+  fold.decide(number, 'c2', { ...completion, completesKey: 'k2' });
+  return fold.apply(
+    { kind: 'attempt', at: 2, durability: 'quorum', key: 'k1', transaction: 2, attempt: 'n2.1.k1' },
+    { kind: 'undelivered', at: 2, attempt: 'n2.1.k1', key: 'k1', transaction: 2, releases: false },
+    {
+      kind: 'reversal',
+      at: 3,
+      configIndex: 3,
+      durability: 'quorum',
+      attempt: 'n1.1.r',
+      request: requestOf(card, 'r', '0400'),
+      responseCode: '25',
+      original: 0,
+      remaining: '0',
+      tombstone: { by: 'rrn', rrn: 'k9' },
+    },
+    {
+      kind: 'resolution',
+      at: 4,
+      offer: { group: a, term: 1, index: 7, hash: 'h', from: 'n3' as never },
+      outcome: 'voided',
+      reason: 'decided',
+      decision: { kind: 'attempt', at: 4, durability: 'local', key: 'k1', transaction: 2, attempt: 'n3.1.k1' },
+    },
+  );
+}
+
+/** What a group knows of the card, but for numbers that are its own log's. */
+function knowledge(ledger: LedgerReader, card: CardId): unknown {
+  const of = (index: number): string | undefined => ledger.transaction(index)?.request.key;
+  const transactions = ['k1', 'k2', 'c2', 'r'].map((key) => {
+    const row = ledger.transactionByKey(key);
+    if (row === undefined) return undefined;
+    const { index, original, ...rest } = row;
+    const attempts = ledger.repeatAttempts(index).map(({ attempt }) => attempt);
+    return { ...rest, original: of(original), attempts };
+  });
+  const { transaction, ...undelivered } = ledger.undeliveredAttempt('n2.1.k1') ?? { transaction: 0 };
+  const tombstones = ledger.tombstones(card, ['rrn|k9|TERM0001']).map(({ tombstone }) => tombstone);
+  const resolution = ledger.resolution(a, 1, 7);
+  return {
+    card: { ...ledger.cardById(card), changedAt: 0 },
+    transactions,
+    undelivered: { ...undelivered, index: 0, of: of(transaction) },
+    tombstones,
+    resolution: { ...resolution, index: 0 },
+    holds: ledger.standingHolds(card).map(({ request }) => request.key),
+    configuration: ledger.lastConfigIndex() >= 3,
+  };
+}
+
+describe('a range that moves', () => {
+  for (const bytes of [1, 700, 1_000_000]) {
+    test(`brings all that is known of its cards, in parts of ${bytes} bytes, and leaves other cards alone`, () => {
+      const from = busy();
+      const card = from.card(number);
+      const before = knowledge(from.ledger, card);
+      const to = new Fold(b);
+      move(from, to, range, bytes);
+      assert.deepEqual(knowledge(to.ledger, card), before);
+      assert.equal(to.ledger.cardByPanHash(`hash ${other}`), undefined);
+      assert.equal(to.ledger.leftBy(card), '');
+      assert.equal(from.ledger.leftBy(card), `move-${moves}`);
+      assert.equal(from.ledger.leftBy(from.card(other)), '');
+      assert.deepEqual(
+        from.ledger.holdsDue(9_999, 10).map(({ request }) => request.key),
+        ['k3'],
+        'holds that have left are not released here',
+      );
+      assert.deepEqual(
+        to.ledger.holdsDue(9_999, 10).map(({ request }) => request.key),
+        ['k1'],
+        'but where they have come',
+      );
+    });
+  }
+
+  test('comes back as it has become, in place of what it left', () => {
+    const [from, to] = [busy(), new Fold(b)];
+    const card = from.card(number);
+    move(from, to, range);
+    const hold = to.ledger.transactionByKey('k1')?.index ?? 0;
+    to.apply({ kind: 'expiry', at: 9_999, holds: [hold] }).decide(number, 'k4');
+    const before = knowledge(to.ledger, card);
+    move(to, from, range, 300);
+    assert.deepEqual(knowledge(from.ledger, card), before);
+    assert.equal(from.ledger.transactionByKey('k1')?.state, 'expired');
+    assert.equal(from.ledger.transactionByKey('k4')?.state, 'held');
+    assert.equal(from.ledger.leftBy(card), '');
+    assert.equal(from.rows("SELECT * FROM card_transaction WHERE state = 'moved'").length, 0);
+  });
+
+  test('brings a transaction whose key another card has there, under a key of its own', () => {
+    const [from, to] = [busy(), new Fold(b).addCards('9900030000000011').decide('9900030000000011', 'k2')];
+    const card = from.card(number);
+    move(from, to, range);
+    assert.equal(to.ledger.transactionByKey('k2')?.request.card, to.card('9900030000000011'));
+    const moved = to.ledger.transactionByKey(`k2|${card}`);
+    assert.equal(moved?.state, 'completed');
+    assert.equal(to.ledger.transactionByKey('c2')?.original, moved.index, 'what refers to it finds it');
+  });
+
+  test('of no cards takes two entries', () => {
+    const [from, to] = [new Fold(a), new Fold(b)];
+    const id = move(from, to, range);
+    assert.equal(to.index, 1);
+    assert.ok((to.ledger.rangeMove(id)?.endIndex ?? 0) > 0);
+  });
+
+  test('is taken over whole or not at all: a part that is missing or changed is a broken invariant', () => {
+    const [from, to] = [busy(), new Fold(b)];
+    const id = move(from, to, range, 1);
+    const { cards, parts, hash } = to.ledger.rangeMove(id) ?? { cards: 0, parts: 0, hash: '' };
+    const about = { at: 1, configIndex: 6, move: 'm', prefix: '990001', from: a, outIndex: 1 } as const;
+    assert.throws(() => new Fold(b).apply({ kind: 'range-in', ...about, parts, cards, hash }), /has brought all/);
+    const rows: MovedRow[] = [];
+    assert.throws(
+      () => new Fold(b).apply({ kind: 'range-rows', ...about, part: 2, cards: 0, through: '', rows }),
+      /part 2 of move m follows part 0/,
+    );
+    assert.notEqual(hashOfRows('', [['card', 'x']]), hashOfRows('', [['card', 'y']]));
+  });
+
+  test('finds its cards by the first eight digits, and by the whole number where these do not say', () => {
+    const cases: readonly [RangeOfCards, boolean][] = [
+      [{ prefix: '9900', nested: [] }, true],
+      [{ prefix: '99000100', nested: [] }, true],
+      [{ prefix: '990001000000001', nested: [] }, true],
+      [{ prefix: '990001000000002', nested: [] }, false],
+      [{ prefix: '9901', nested: [] }, false],
+      [{ prefix: '9900', nested: ['990001'] }, false],
+      [{ prefix: '9900', nested: ['990001000000001'] }, false],
+      [{ prefix: '9900', nested: ['990001000000002'] }, true],
+    ];
+    for (const [each, isIn] of cases) {
+      assert.equal(
+        isInRange(each, number.slice(0, 8), () => number),
+        isIn,
+        JSON.stringify(each),
+      );
+      const { cards } = new Fold(a).addCards(number).ranges.cards(each, '', 10);
+      assert.equal(cards.length, isIn ? 1 : 0, JSON.stringify(each));
+    }
+    assert.equal(
+      isInRange({ prefix: '990001000000002', nested: [] }, '99000100', () => undefined),
+      true,
+    );
+  });
+});
+
+test('every table of the fold that has rows of single cards moves with them', () => {
+  const fold = new Fold(a);
+  const names = fold.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'");
+  const ofCards = names
+    .map((row) => (row as { readonly name: string }).name)
+    .filter((name) => {
+      const columns = fold.rows(`SELECT name FROM pragma_table_info('${name}')`) as { readonly name: string }[];
+      return columns.some((column) => column.name === 'card_id' || column.name === 'transaction_index');
+    });
+  assert.deepEqual(ofCards.sort(), [...movedTables].sort());
+});
