@@ -273,7 +273,7 @@ function replaceFile(from: string, to: string): void {
 function copyLog(from: string, to: string, group: GroupId, cluster: string, after: number): void {
   const reader = new GroupReader(from, group);
   const file = GroupFile.open(to, group, cluster, noFold);
-  for (let next = Math.min(after, file.last.index) + 1; ; ) {
+  for (let next = Math.min(after, file.last.index) + 1; ;) {
     const entries = reader.entries(next, batchEntries);
     const fresh = entries.filter(({ index }) => index > file.last.index);
     if (entries.length === 0) break;
