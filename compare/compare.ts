@@ -293,8 +293,7 @@ async function derivedOf(
   const answers = await ofEach(
     nodes.filter(({ failure }) => failure === undefined),
     async (side): Promise<NodeConfiguration> => {
-      const [failover_map, pan_range, rewrite_rule_set] = await readAll(side, tables);
-      return { node: side.node, tables: { failover_map, pan_range, rewrite_rule_set } };
+      return { node: side.node, tables: await readAll(side, tables) };
     },
   );
   const found = checkDerived(
@@ -324,10 +323,7 @@ async function derivedOf(
   return { differences, unchecked };
 }
 
-async function readAll(
-  side: SideCaller,
-  tables: readonly TableSpecification[],
-): Promise<[NodeRow[], NodeRow[], NodeRow[]]> {
+async function readAll(side: SideCaller, tables: readonly TableSpecification[]): Promise<NodeConfiguration['tables']> {
   const read = async (name: string): Promise<NodeRow[]> => {
     const table = tables.find((each) => each.name === name);
     const rows: NodeRow[] = [];
@@ -339,8 +335,9 @@ async function readAll(
       after = reply.rows.at(-1)?.key ?? null;
     }
   };
-  const [map, ranges, rules] = derivationTables;
-  return [await read(map), await read(ranges), await read(rules)];
+  const found: [string, NodeRow[]][] = [];
+  for (const name of derivationTables) found.push([name, await read(name)]);
+  return Object.fromEntries(found) as unknown as NodeConfiguration['tables'];
 }
 
 /** Adds what the check of derived columns found to the tables' results and outcomes. */

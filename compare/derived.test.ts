@@ -6,7 +6,7 @@ import { describe, test, type TestContext } from 'node:test';
 import { configGroup, nodeId } from '../base/identifiers.ts';
 import { changesOf, loadConfigurationFile } from '../config-db/configuration.ts';
 import { configurationFold } from '../config-db/configuration-fold.ts';
-import { readRuleSetFile } from '../config-db/rewrite.ts';
+import { readRuleSetFile } from '../config-db/rule-file.ts';
 import { encodeConfigurationChange } from '../config-db/rows.ts';
 import type { ConfigurationRowChange } from '../store/entry.ts';
 import { noFold } from '../store/group-file.ts';
@@ -95,7 +95,7 @@ describe('the configuration', () => {
     ['a removed row', "DELETE FROM pan_range WHERE prefix = ''", ["n3 pan_range prefix='' missing-here"]],
     [
       'an added row',
-      "INSERT INTO pan_range SELECT '99', group_id, description, issuer, durability, hold_days, rank, action," +
+      "INSERT INTO pan_range SELECT '99', group_id, description, issuer, durability, hold_days, succession, rank, action," +
         ' takeover_after, forward_to, next_owner, site_owner, rule_set_version, derived_by, origin, entered_by,' +
         " entered_at_ms, changed_at_index FROM pan_range WHERE prefix = ''",
       ['n3 pan_range prefix=99 only-here'],

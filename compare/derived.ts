@@ -1,20 +1,16 @@
 import { SwitchError } from '../base/errors.ts';
 import { nodeId } from '../base/identifiers.ts';
-import { currentRuleSetRow } from '../config-db/configuration.ts';
+import { deriveRows, type DerivationSource, type OriginOf } from '../config-db/derivation.ts';
 import {
-  compileRuleSetRow,
-  derive,
-  joinFailoverOrders,
-  type DerivationRows,
+  allDerivedColumnsOf,
+  derivedTables,
   type DerivedTable,
   type DerivedValue,
   type RewriteTopology,
-  type RuleSet,
 } from '../config-db/rewrite.ts';
-import { columnsOf, parseConfigurationRow, type ConfigurationRows } from '../config-db/rows.ts';
+import { columnsOf, keyTextOf, parseConfigurationRow, type ConfigurationRows } from '../config-db/rows.ts';
 import { decodeValue, digestOfValues, showValue, type EncodedKey, type EncodedValue } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
-import { allDerivedColumns, rewrittenTables } from './tables.ts';
 
 /** A configuration row as one node has it, by column. */
 export interface NodeRow {
@@ -28,7 +24,7 @@ export interface NodeConfiguration {
   readonly tables: Readonly<Record<DerivationTable, readonly NodeRow[]>>;
 }
 
-export const derivationTables = [...rewrittenTables, 'rewrite_rule_set'] as const;
+export const derivationTables = ['failover_map', 'pan_range', 'range_limit', 'node_state', 'rewrite_rule_set'] as const;
 export type DerivationTable = (typeof derivationTables)[number];
 
 export interface DerivedDifference {
@@ -54,30 +50,39 @@ export function checkDerived(
 ): readonly DerivedDifference[] | { readonly unreadable: string } {
   const found: DerivedDifference[] = [];
   try {
-    const map = agreed(configurations, 'failover_map');
-    const ranges = agreed(configurations, 'pan_range');
-    const joined = joinFailoverOrders({ failover_map: map.rows, pan_range: ranges.rows });
-    const ruleSet = ruleSetOf(configurations);
+    const sources = {
+      failover_map: agreed(configurations, 'failover_map'),
+      pan_range: agreed(configurations, 'pan_range'),
+      range_limit: agreed(configurations, 'range_limit'),
+    };
+    const rows: DerivationSource = {
+      failover_map: sources.failover_map.rows,
+      pan_range: sources.pan_range.rows,
+      range_limit: sources.range_limit.rows,
+      node_state: agreed(configurations, 'node_state').rows,
+      rewrite_rule_set: agreed(configurations, 'rewrite_rule_set').rows,
+    };
+    const originOf: OriginOf = (table, key) => nodeId(sources[table].places.get(key)?.origin ?? '');
     for (const { node, tables } of configurations) {
       if (!topology.nodes.some(({ id }) => id === node)) return { unreadable: `${node} is not in the topology` };
-      const check = <Table extends DerivedTable>(
-        table: Table,
-        rows: readonly DerivationRows[Table][],
-        of: RowSource,
-      ): void => {
+      // Before a rule set has been entered nothing is derived.
+      const expectedOf = new Map(
+        deriveRows(rows, nodeId(node), topology, originOf).map(({ table, key, derived }) => [
+          `${table} ${key}`,
+          derived.columns,
+        ]),
+      );
+      for (const table of derivedTables) {
         const here = new Map(tables[table].map((row) => [JSON.stringify(row.key), row]));
-        rows.forEach((row, at) => {
-          const own = here.get(of.keys[at] ?? '');
-          if (own === undefined) return;
-          const context = { origin: nodeId(of.origins[at] ?? ''), target: nodeId(node), topology };
-          // Before a rule set has been entered nothing is derived.
-          const expected = ruleSet === undefined ? {} : derive(ruleSet, table, row, context).columns;
-          const columns = wrongColumns(own, expected);
-          if (columns.length > 0) found.push({ node, table, key: own.key, columns, ...digestsOf(own, expected) });
-        });
-      };
-      check('failover_map', map.rows, map);
-      check('pan_range', joined, ranges);
+        for (const [key, place] of sources[table].places) {
+          const own = here.get(place.key);
+          if (own === undefined) continue;
+          const expected = expectedOf.get(`${table} ${key}`) ?? {};
+          const columns = wrongColumns(table, own, expected);
+          if (columns.length > 0)
+            found.push({ node, table, key: own.key, columns, ...digestsOf(table, own, expected) });
+        }
+      }
     }
   } catch (error) {
     if (error instanceof SwitchError || error instanceof RangeError) return { unreadable: error.message };
@@ -86,8 +91,12 @@ export function checkDerived(
   return found;
 }
 
-function wrongColumns(own: NodeRow, expected: Readonly<Record<string, DerivedValue>>): DerivedDifference['columns'] {
-  return allDerivedColumns.flatMap((column) => {
+function wrongColumns(
+  table: DerivedTable,
+  own: NodeRow,
+  expected: Readonly<Record<string, DerivedValue>>,
+): DerivedDifference['columns'] {
+  return allDerivedColumnsOf(table).flatMap((column) => {
     const here = own.values[column] ?? 'n';
     const wanted = encodeDerived(expected[column] ?? null);
     return here === wanted ? [] : [{ column, here: showValue(column, here), expected: showValue(column, wanted) }];
@@ -95,12 +104,13 @@ function wrongColumns(own: NodeRow, expected: Readonly<Record<string, DerivedVal
 }
 
 function digestsOf(
+  table: DerivedTable,
   own: NodeRow,
   expected: Readonly<Record<string, DerivedValue>>,
 ): Pick<DerivedDifference, 'here' | 'expected'> {
   return {
-    here: digestOfValues(allDerivedColumns.map((column) => own.values[column] ?? 'n')),
-    expected: digestOfValues(allDerivedColumns.map((column) => encodeDerived(expected[column] ?? null))),
+    here: digestOfValues(allDerivedColumnsOf(table).map((column) => own.values[column] ?? 'n')),
+    expected: digestOfValues(allDerivedColumnsOf(table).map((column) => encodeDerived(expected[column] ?? null))),
   };
 }
 
@@ -109,15 +119,9 @@ function encodeDerived(value: DerivedValue): EncodedValue {
   return typeof value === 'number' ? `i${value}` : `t${value}`;
 }
 
-function ruleSetOf(configurations: readonly NodeConfiguration[]): RuleSet | undefined {
-  const row = currentRuleSetRow(agreed(configurations, 'rewrite_rule_set').rows);
-  return row && compileRuleSetRow(row);
-}
-
-/** Keys of a table's rows, and the nodes where they were entered, in the rows' order. */
+/** By a row's key as people write it: its encoded key as JSON, and the node where it was entered. */
 interface RowSource {
-  readonly keys: readonly string[];
-  readonly origins: readonly string[];
+  readonly places: ReadonlyMap<string, { readonly key: string; readonly origin: string }>;
 }
 
 /** The rows of a table that most nodes have. */
@@ -135,7 +139,8 @@ function agreed<Table extends DerivationTable>(
       votes.set(content, (votes.get(content) ?? 0) + 1);
     }
   }
-  const [rows, keys, origins]: [ConfigurationRows[Table][], string[], string[]] = [[], [], []];
+  const rows: ConfigurationRows[Table][] = [];
+  const places = new Map<string, { key: string; origin: string }>();
   for (const [key, votes] of candidates) {
     const present = [...votes.values()].reduce((sum, each) => sum + each, 0);
     const [content, most] = [...votes].reduce((best, each) => (each[1] > best[1] ? each : best));
@@ -143,10 +148,9 @@ function agreed<Table extends DerivationTable>(
     const [origin, ...values] = JSON.parse(content) as EncodedValue[];
     const row = Object.fromEntries(columns.map((column, at) => [column, decodeValue(values[at] ?? 'n')]));
     rows.push(parseConfigurationRow(table, row));
-    keys.push(key);
-    origins.push(origin?.slice(1) ?? '');
+    places.set(keyTextOf(table, row), { key, origin: origin?.slice(1) ?? '' });
   }
-  return { rows, keys, origins };
+  return { rows, places };
 }
 
 /** A row as `derived` brings it: values in the order of the table's columns, then its derived columns. */

@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto';
 
 import { configGroup, type GroupId } from '../base/identifiers.ts';
-import { derivedColumns } from '../config-db/rewrite.ts';
-import { columnsOf, configurationTables, keyColumnsOf, type ConfigurationTable } from '../config-db/rows.ts';
+import { allDerivedColumnsOf, derivedTables } from '../config-db/rewrite.ts';
+import { columnsOf, configurationTables, keyColumnsOf } from '../config-db/rows.ts';
 import { canonicalFormat } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 
@@ -70,19 +70,13 @@ const ledgerTables: readonly TableSpecification[] = [
   ),
 ];
 
-/** Tables whose rows each node rewrites for itself. */
-export const rewrittenTables = ['failover_map', 'pan_range'] as const satisfies readonly ConfigurationTable[];
-
-/** Every column that a node derives: those that rules set, and by which rules. */
-export const allDerivedColumns: readonly string[] = [...derivedColumns, 'rule_set_version', 'derived_by'];
-
 const bookkeepingColumns = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
 
 const configurationSpecifications: readonly TableSpecification[] = configurationTables.map((name) => ({
   name,
   keyColumns: keyColumnsOf(name),
   columns: [...columnsOf(name), ...bookkeepingColumns],
-  derivedColumns: (rewrittenTables as readonly string[]).includes(name) ? allDerivedColumns : [],
+  derivedColumns: derivedTables.flatMap((table) => (table === name ? allDerivedColumnsOf(table) : [])),
   jsonColumns: [],
   throughApplied: false,
 }));

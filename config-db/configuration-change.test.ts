@@ -8,7 +8,7 @@ import { planChanges, type VersionedChange, type VersionedConfiguration } from '
 import { changesOf, loadConfigurationFile, type Configuration } from './configuration.ts';
 import { previewChanges } from './change-preview.ts';
 import { readChangeFile } from './change-file.ts';
-import { readRuleSetFile } from './rewrite.ts';
+import { readRuleSetFile } from './rule-file.ts';
 import { parseKeyText, readColumnText, type ConfigurationChange } from './rows.ts';
 
 const read = (name: string): string => readFileSync(new URL(name, import.meta.url), 'utf8');

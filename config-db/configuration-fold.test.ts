@@ -17,7 +17,8 @@ import {
   readVersions,
 } from './configuration-fold.ts';
 import { indexOfChange, lastChangeIndex, readHistory } from './configuration-history.ts';
-import { readRuleSetFile, type RewriteTopology } from './rewrite.ts';
+import type { RewriteTopology } from './rewrite.ts';
+import { readRuleSetFile } from './rule-file.ts';
 import { encodeConfigurationChange, type ConfigurationChange, type RewriteRuleSetRow } from './rows.ts';
 
 const read = (name: string): string => readFileSync(new URL(name, import.meta.url), 'utf8');
@@ -122,7 +123,7 @@ describe('the same entry on four nodes', () => {
         rank: 3,
         action: 'standby',
         takeover_after: 'n1>n2',
-        forward_to: 'n1>n2>n4',
+        forward_to: 'n1>n4>n2',
         next_owner: 'n4',
         site_owner: 'n3',
       },
@@ -130,7 +131,7 @@ describe('the same entry on four nodes', () => {
         rank: 4,
         action: 'standby',
         takeover_after: 'n1>n2>n3',
-        forward_to: 'n1>n2>n3',
+        forward_to: 'n1>n3>n2',
         next_owner: '',
         site_owner: 'n3',
       },
@@ -142,9 +143,9 @@ describe('the same entry on four nodes', () => {
         ['pan_range', '990001'],
       ] as const) {
         const { rule_set_version, derived_by, ...columns } = node.derived(table, key) ?? {};
-        assert.deepEqual(columns, expected[at], `${names[at] ?? ''} ${table}`);
+        assert.deepEqual(columns, { succession: 'n1>n2>n3>n4', ...expected[at] }, `${names[at] ?? ''} ${table}`);
         assert.equal(rule_set_version, 1);
-        assert.match(String(derived_by), /^rank-by-order,/);
+        assert.match(String(derived_by), /^under-maintenance-left-out,rank-by-order,/);
       }
     }
     const ofGroupD = nodes.map((node) => node.derived('failover_map', 'd')?.['rank']);
@@ -208,9 +209,11 @@ describe('derived columns are made anew', () => {
       }
     }
   });
-  test('not by a change of limits or links', () => {
+  test('not of ranges by a change of limits or links', () => {
+    const successions = ({ database }: NodeFold) =>
+      readDerivedRows(database).filter(({ table }) => table !== 'range_limit');
     for (const node of seeded()) {
-      const before = readDerivedRows(node.database);
+      const before = successions(node);
       node.apply(
         entry([
           {
@@ -229,8 +232,37 @@ describe('derived columns are made anew', () => {
           },
         ]),
       );
-      assert.deepEqual(readDerivedRows(node.database), before);
+      assert.deepEqual(successions(node), before);
     }
+  });
+  test('for every group when a node goes under maintenance, and again when it comes back', () => {
+    const state = (of: 'maintenance' | 'in-service') =>
+      entry([{ table: 'node_state', operation: 'put', row: { node_id: 'n1', state: of, reason: '' } }]);
+    const before = readDerivedRows(seeded()[2]?.database ?? new Database(':memory:'));
+    for (const [at, node] of seeded(state('maintenance')).entries()) {
+      const { rank, action, succession } = node.derived('failover_map', 'a') ?? {};
+      assert.deepEqual([rank, succession], [at, 'n2>n3>n4']);
+      assert.equal(action, ['out', 'own', 'standby', 'standby'][at]);
+      const view = readConfigurationView(node.database);
+      assert.deepEqual(view?.orders.get(a), ['n2', 'n3', 'n4']);
+      assert.equal(view.rankIn(a), at === 0 ? undefined : at);
+    }
+    const [, , third] = seeded(state('maintenance'), state('in-service'));
+    assert.deepEqual(readDerivedRows(third?.database ?? new Database(':memory:')), before);
+  });
+  test('for limits: both values, of which the one for the duty at hand is used when deciding', () => {
+    for (const node of seeded()) {
+      const view = readConfigurationView(node.database);
+      const [limit] = sample.range_limit;
+      assert.ok(view !== undefined && limit !== undefined && limit.transaction_maximum_minor !== null);
+      const most = (as: 'own' | 'standby') => view.limits(limit.prefix, limit.currency, as)?.transaction_maximum_minor;
+      assert.equal(most('own'), limit.transaction_maximum_minor);
+      assert.equal(most('standby'), limit.transaction_maximum_minor / 2n);
+    }
+    assert.deepEqual(
+      seeded().map((node) => readConfigurationView(node.database)?.dutyIn(a)),
+      ['own', 'standby', 'standby', 'standby'],
+    );
   });
 });
 
@@ -324,9 +356,9 @@ describe('the view', () => {
   });
   test('gives limits by range and currency, links by name, and nothing for what is not there', () => {
     const view = viewOf(seeded()[0]);
-    for (const row of sample.range_limit) assert.deepEqual(view?.limits(row.prefix, row.currency), row);
+    for (const row of sample.range_limit) assert.deepEqual(view?.limits(row.prefix, row.currency, 'own'), row);
     for (const row of sample.acquirer_link) assert.deepEqual(view?.link(row.link_id), row);
-    assert.equal(view?.limits('990001', '000'), undefined);
+    assert.equal(view?.limits('990001', '000', 'own'), undefined);
     assert.equal(view?.link('nobody'), undefined);
   });
   test('does not change when the fold does: a new one is made', () => {
@@ -337,21 +369,6 @@ describe('the view', () => {
     assert.equal(viewOf(node)?.rankIn(a), 4);
     assert.equal(viewOf(node)?.index, 2);
   });
-});
-
-test('a file of an earlier release gets the columns that it does not have, empty', () => {
-  const database = new Database(':memory:');
-  const fold = configurationFold(nodeId('n1'), { nodes: [{ id: nodeId('n1'), site: 'east' }] });
-  database.exec(fold.schema);
-  for (const column of ['stand_in_floor_minor', 'stand_in_card_count', 'stand_in_card_minor']) {
-    database.exec(`ALTER TABLE range_limit DROP COLUMN ${column}`);
-  }
-  database.exec("INSERT INTO range_limit VALUES ('990001', '840', 1, 2, 3, 'n1', 'test', 0, 1)");
-  fold.open(database, configGroup);
-  fold.open(database, configGroup);
-  const [limit] = readConfiguration(database).range_limit;
-  assert.deepEqual([limit?.daily_maximum_count, limit?.stand_in_floor_minor], [3, null]);
-  database.close();
 });
 
 describe('history', () => {

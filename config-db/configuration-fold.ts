@@ -9,7 +9,7 @@ import { keyOfChange, type RowVersion, type VersionedConfiguration } from './con
 import { HistoryWriter, historySchema, type RowChange } from './configuration-history.ts';
 import { ConfigurationView } from './configuration-view.ts';
 import { deriveRows, type OriginOf } from './derivation.ts';
-import { derivedColumns, type DerivedTable, type RewriteTopology } from './rewrite.ts';
+import { allDerivedColumnsOf, derivedTables, type DerivedTable, type RewriteTopology } from './rewrite.ts';
 import {
   columnsOf,
   configurationTables,
@@ -28,7 +28,7 @@ import { isEdited, ShellGuard } from './shell-guard.ts';
 import { asLogged, guardedTables, itself, type NameOf } from './shell-tables.ts';
 
 const derivedSql = `
-    rank INTEGER, action TEXT, takeover_after TEXT, forward_to TEXT, next_owner TEXT, site_owner TEXT,
+    succession TEXT, rank INTEGER, action TEXT, takeover_after TEXT, forward_to TEXT, next_owner TEXT, site_owner TEXT,
     rule_set_version INTEGER, derived_by TEXT,`;
 const bookkeepingSql = `
     origin TEXT NOT NULL DEFAULT '', entered_by TEXT NOT NULL DEFAULT '', entered_at_ms INTEGER NOT NULL DEFAULT 0,
@@ -52,7 +52,15 @@ const schema = `
   CREATE TABLE IF NOT EXISTS range_limit (
     prefix TEXT NOT NULL, currency TEXT NOT NULL, transaction_maximum_minor INTEGER, daily_maximum_minor INTEGER,
     daily_maximum_count INTEGER, stand_in_floor_minor INTEGER, stand_in_card_count INTEGER,
-    stand_in_card_minor INTEGER, ${bookkeepingSql}, PRIMARY KEY (prefix, currency)
+    stand_in_card_minor INTEGER, maximum_as_owner_minor INTEGER, maximum_as_standby_minor INTEGER,
+    rule_set_version INTEGER, derived_by TEXT, ${bookkeepingSql}, PRIMARY KEY (prefix, currency)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS merchant_limit (
+    prefix TEXT NOT NULL, merchant_category TEXT NOT NULL, currency TEXT NOT NULL,
+    transaction_maximum_minor INTEGER NOT NULL, ${bookkeepingSql}, PRIMARY KEY (prefix, merchant_category, currency)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS node_state (
+    node_id TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT NOT NULL, ${bookkeepingSql}
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS acquirer_link (
     link_id TEXT PRIMARY KEY, acquiring_institutions TEXT NOT NULL, partial_approval INTEGER NOT NULL,
@@ -64,13 +72,9 @@ const schema = `
   ${historySchema}
 `;
 
-/** Tables whose rows each node rewrites for itself. */
-const derivedTables = ['failover_map', 'pan_range'] as const;
-
 /** Tables of which a change can make derived columns other than they are. */
-const rewriting: ReadonlySet<ConfigurationTable> = new Set([...derivedTables, 'rewrite_rule_set']);
+const rewriting: ReadonlySet<ConfigurationTable> = new Set([...derivedTables, 'node_state', 'rewrite_rule_set']);
 
-const derivedNames = [...derivedColumns, 'rule_set_version', 'derived_by'];
 const bookkeepingNames = ['origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
 
 const guarded = guardedTables(schema);
@@ -78,7 +82,7 @@ const guarded = guardedTables(schema);
 /** The tables of the `config` group's fold, whichever node's. */
 export const configurationShape: FoldShape = {
   schema,
-  derived: Object.fromEntries(derivedTables.map((table) => [table, derivedNames])),
+  derived: Object.fromEntries(derivedTables.map((table) => [table, allDerivedColumnsOf(table)])),
   isEdited: (database) => isEdited(database, guarded),
 };
 
@@ -87,7 +91,6 @@ export function configurationFold(self: NodeId, topology: RewriteTopology): Fold
   return {
     ...configurationShape,
     open(database) {
-      addMissingColumns(database);
       const writer = new ConfigurationWriter(database, self, topology);
       return (index, _term, entry) => {
         writer.apply(index, entry);
@@ -98,14 +101,6 @@ export function configurationFold(self: NodeId, topology: RewriteTopology): Fold
     },
     guard: (database) => new ShellGuard(database, guarded, schema),
   };
-}
-
-/** Columns that an earlier release did not have: nobody has entered a value for them yet. */
-function addMissingColumns(database: Database.Database): void {
-  const columns = database.prepare("SELECT name FROM pragma_table_info('range_limit')").pluck().all();
-  for (const column of ['stand_in_floor_minor', 'stand_in_card_count', 'stand_in_card_minor']) {
-    if (!columns.includes(column)) database.exec(`ALTER TABLE range_limit ADD COLUMN ${column} INTEGER`);
-  }
 }
 
 class ConfigurationWriter {
@@ -172,13 +167,14 @@ class ConfigurationWriter {
       this.#topology,
       originOf,
     )) {
+      const names = allDerivedColumnsOf(table);
       if (only?.has(`${table} ${key}`) === false) continue;
       const present = stored.get(`${table} ${key}`)?.columns;
-      if (derivedNames.every((column) => present?.[column] === derived.columns[column])) continue;
+      if (names.every((column) => present?.[column] === derived.columns[column])) continue;
       const { where, values } = byKey(table, parseKeyText(table, key));
       this.#database
-        .prepare(`UPDATE ${table} SET ${derivedNames.map((column) => `${column} = ?`).join(', ')} ${where}`)
-        .run(...valuesOf(derived.columns, derivedNames), ...values);
+        .prepare(`UPDATE ${table} SET ${names.map((column) => `${column} = ?`).join(', ')} ${where}`)
+        .run(...valuesOf(derived.columns, names), ...values);
     }
   }
 }
@@ -253,14 +249,15 @@ export interface DerivedRow {
 export function readDerivedRows(database: Database.Database, nameOf = asLogged(database)): DerivedRow[] {
   return derivedTables.flatMap((table) => {
     const keys = keyColumnsOf(table);
+    const names = allDerivedColumnsOf(table);
     const select = database.prepare<[], Record<string, string | number | null>>(
-      `SELECT ${keys.join(', ')}, origin, ${derivedNames.join(', ')} FROM ${nameOf(table)}`,
+      `SELECT ${keys.join(', ')}, origin, ${names.join(', ')} FROM ${nameOf(table)}`,
     );
     return select.all().map((row) => ({
       table,
       key: keyTextOf(table, row),
       origin: String(row['origin']),
-      columns: Object.fromEntries(derivedNames.map((column) => [column, row[column] ?? null])),
+      columns: Object.fromEntries(names.map((column) => [column, row[column] ?? null])),
     }));
   });
 }

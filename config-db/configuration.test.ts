@@ -11,7 +11,8 @@ import {
   validateConfiguration,
   type Configuration,
 } from './configuration.ts';
-import { readRuleSetFile, type RewriteTopology } from './rewrite.ts';
+import type { RewriteTopology } from './rewrite.ts';
+import { readRuleSetFile } from './rule-file.ts';
 import { RangeTable } from './routing.ts';
 import { formatProblem } from './rows.ts';
 

@@ -24,6 +24,8 @@ const configurationSchema: z.ZodType<Configuration> = z.strictObject({
   pan_range: z.array(configurationSchemas.pan_range),
   range_move: z.array(configurationSchemas.range_move).default([]),
   range_limit: z.array(configurationSchemas.range_limit).default([]),
+  merchant_limit: z.array(configurationSchemas.merchant_limit).default([]),
+  node_state: z.array(configurationSchemas.node_state).default([]),
   acquirer_link: z.array(configurationSchemas.acquirer_link).default([]),
   rewrite_rule_set: z.array(configurationSchemas.rewrite_rule_set).default([]),
 });
@@ -31,7 +33,7 @@ const configurationSchema: z.ZodType<Configuration> = z.strictObject({
 /**
  * A whole configuration from YAML text: the tables' names as keys, lists of rows below them. Only its shape is
  * checked here; `validateConfiguration` checks the whole. The rewrite rules have a file of their own
- * (`readRuleSetFile`), whose row the caller adds.
+ * (`rule-file.ts`), whose row the caller adds.
  * Throws CONFIGURATION_FILE_INVALID with line and path of every fault; an unknown key is a fault.
  */
 export function loadConfigurationFile(text: string, fileName: string): Configuration {
@@ -64,6 +66,11 @@ export function validateConfiguration(configuration: Configuration, topology: Re
     ...configurationTables.flatMap((table) => repeatedKeys(configuration, table)),
     ...problemsOfOrders(configuration, topology),
     ...problemsOfRanges(configuration),
+    ...configuration.node_state.flatMap(({ node_id: node }, index) =>
+      topology.nodes.some(({ id }) => id === node)
+        ? []
+        : [{ path: `node_state[${index}].node_id`, message: `"${node}" is not a node` }],
+    ),
   ];
   // The rules are only held against rows that make sense by themselves: else they would repeat every fault.
   return problems.length > 0 ? problems : problemsOfRules(configuration, topology);
@@ -115,6 +122,12 @@ function problemsOfRanges(configuration: Configuration): Problem[] {
   });
   // A second catch-all is a repeated key already.
   if (!prefixes.has('')) problems.push({ path: 'pan_range', message: "no catch-all range (prefix '')" });
+  for (const table of ['range_limit', 'merchant_limit'] as const) {
+    configuration[table].forEach((row, index) => {
+      if (prefixes.has(row.prefix)) return;
+      problems.push({ path: `${table}[${index}].prefix`, message: 'no range has this prefix' });
+    });
+  }
   configuration.range_move.forEach((row, index) => {
     const path = `range_move[${index}]`;
     const range = configuration.pan_range.find(({ prefix }) => prefix === row.prefix);
@@ -126,10 +139,6 @@ function problemsOfRanges(configuration: Configuration): Problem[] {
       problems.push({ path: `${path}.to_group`, message: `the range is group ${row.to_group}'s already` });
     }
     if (row.prefix === '') problems.push({ path: `${path}.prefix`, message: 'the catch-all range cannot be moved' });
-  });
-  configuration.range_limit.forEach((row, index) => {
-    if (prefixes.has(row.prefix)) return;
-    problems.push({ path: `range_limit[${index}].prefix`, message: 'no range has this prefix' });
   });
   return problems;
 }

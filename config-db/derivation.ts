@@ -4,6 +4,7 @@ import {
   compileRuleSetRow,
   derive,
   joinFailoverOrders,
+  nodesUnderMaintenance,
   type Derived,
   type DerivationRows,
   type DerivedTable,
@@ -20,7 +21,7 @@ export interface RowDerivation {
 }
 
 /** The tables that derived columns are made from. */
-export type DerivationSource = Pick<Configuration, DerivedTable | 'rewrite_rule_set'>;
+export type DerivationSource = Pick<Configuration, DerivedTable | 'node_state' | 'rewrite_rule_set'>;
 
 /** Where a row was entered. */
 export type OriginOf = (table: DerivedTable, key: string) => NodeId;
@@ -38,11 +39,16 @@ export function deriveRows(
   const ruleSetRow = currentRuleSetRow(rows.rewrite_rule_set);
   if (ruleSetRow === undefined) return [];
   const ruleSet = compileRuleSetRow(ruleSetRow);
+  const maintenance = nodesUnderMaintenance(rows);
   const of = <Table extends DerivedTable>(table: Table, list: readonly DerivationRows[Table][]): RowDerivation[] =>
     list.map((row) => {
       const key = keyTextOf(table, { ...row });
-      const context = { origin: originOf(table, key), target, topology };
+      const context = { origin: originOf(table, key), target, topology, maintenance };
       return { table, key, derived: derive(ruleSet, table, row, context) };
     });
-  return [...of('failover_map', rows.failover_map), ...of('pan_range', joinFailoverOrders(rows))];
+  return [
+    ...of('failover_map', rows.failover_map),
+    ...of('pan_range', joinFailoverOrders(rows)),
+    ...of('range_limit', rows.range_limit),
+  ];
 }

@@ -4,7 +4,8 @@ import { describe, test } from 'node:test';
 
 import { groupId, nodeId, type NodeId } from '../base/identifiers.ts';
 import { explain, explanationText, type ExplainInput } from './explain.ts';
-import { compileRuleSetRow, derive, readRuleSetFile } from './rewrite.ts';
+import { compileRuleSetRow, derive } from './rewrite.ts';
+import { readRuleSetFile } from './rule-file.ts';
 import type { FailoverMapRow, PanRangeRow } from './rows.ts';
 
 const rules = readFileSync(new URL('rewrite-rules.yaml', import.meta.url), 'utf8');
@@ -62,24 +63,26 @@ Durability quorum, holds kept for 7 days.
 n1 is the configured owner; then n2, then n3, then n4 take over, in this order.
 Owner now: n1, term 3.
 
-At n3 (site west): it stands by with rank 3 and takes over once n1 and n2 have failed. Until then it forwards to the owner, trying n1, then n2, then n4. When it fails, n4 takes over.
+At n3 (site west): it stands by with rank 3 and takes over once n1 and n2 have failed. Until then it forwards to the owner, trying n1, then n4, then n2. When it fails, n4 takes over.
 
-column          at n3     rule
-rank            3         rank-by-order
-action          standby   others-stand-by
-takeover_after  n1>n2     takeover-in-order
-forward_to      n1>n2>n4  forward-in-order
-next_owner      n4        takeover-in-order
-site_owner      n3        first-of-own-site
+column          at n3        rule
+succession      n1>n2>n3>n4  under-maintenance-left-out
+rank            3            rank-by-order
+action          standby      others-stand-by
+takeover_after  n1>n2        takeover-in-order
+forward_to      n1>n4>n2     forward-nearest-first
+next_owner      n4           takeover-in-order
+site_owner      n3           first-of-own-site
 Rule set version 1.
 
-column          n1        n2        n3        n4
-rank            1         2         3         4
-action          own       standby   standby   standby
-takeover_after  -         n1        n1>n2     n1>n2>n3
-forward_to      n2>n3>n4  n1>n3>n4  n1>n2>n4  n1>n2>n3
-next_owner      n2        n3        n4        -
-site_owner      n1        n1        n3        n3`,
+column          n1           n2           n3           n4
+succession      n1>n2>n3>n4  n1>n2>n3>n4  n1>n2>n3>n4  n1>n2>n3>n4
+rank            1            2            3            4
+action          own          standby      standby      standby
+takeover_after  -            n1           n1>n2        n1>n2>n3
+forward_to      n2>n3>n4     n1>n3>n4     n1>n4>n2     n1>n3>n2
+next_owner      n2           n3           n4           -
+site_owner      n1           n1           n3           n3`,
     );
   });
 

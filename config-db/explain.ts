@@ -1,6 +1,6 @@
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import { parseFailoverOrder } from './failover-order.ts';
-import { derivedColumns, type Derived, type DerivedValue } from './rewrite.ts';
+import { derivedColumnsOf, type Derived, type DerivedValue } from './rewrite.ts';
 import type { FailoverMapRow, PanRangeRow } from './rows.ts';
 
 /** What `config explain` is made of: rows and derived rows as the nodes hold them. */
@@ -79,13 +79,20 @@ export function explanationText(explanation: Explanation): string {
     '',
     ...table([
       ['column', `at ${node}`, 'rule'],
-      ...derivedColumns.map((column) => [column, shown(derived[column]), explanation.rules[column] ?? '(none)']),
+      ...derivedColumnsOf('pan_range').map((column) => [
+        column,
+        shown(derived[column]),
+        explanation.rules[column] ?? '(none)',
+      ]),
     ]),
     `Rule set version ${shown(derived['rule_set_version'])}.`,
     '',
     ...table([
       ['column', ...explanation.nodes.map((each) => each.node)],
-      ...derivedColumns.map((column) => [column, ...explanation.nodes.map((each) => shown(each.derived[column]))]),
+      ...derivedColumnsOf('pan_range').map((column) => [
+        column,
+        ...explanation.nodes.map((each) => shown(each.derived[column])),
+      ]),
     ]),
   ].join('\n');
 }
@@ -94,6 +101,7 @@ function duty(derived: Explanation['derived']): string {
   const list = (column: string): readonly string[] => parseFailoverOrder(shown(derived[column], ''));
   const next = shown(derived['next_owner'], '');
   const heir = next === '' ? 'No node is left after it' : `When it fails, ${next} takes over`;
+  if (derived['action'] === 'out') return 'it is under maintenance: it neither owns nor stands by.';
   if (derived['action'] === 'own') return `it owns and decides. ${heir}.`;
   const before = list('takeover_after');
   const condition =

@@ -17,6 +17,8 @@ const before: Configuration = {
   pan_range: [range('', b), range('4000'), range('400001'), range('400002', b), range('5000'), range('500001')],
   range_move: [{ prefix: '5000', to_group: b, move_id: 'm-1' }],
   range_limit: [],
+  merchant_limit: [],
+  node_state: [],
   acquirer_link: [],
   rewrite_rule_set: [],
 };

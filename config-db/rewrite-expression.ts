@@ -5,7 +5,7 @@ import type { FailoverOrder } from './failover-order.ts';
 /**
  * The expressions of rewrite rules. An expression is one of
  *
- *     row.failover_order          a reference: a string; rows, target, origin and topology are all there is
+ *     row.failover_order          a reference: a string; row, derived, target, origin, topology, maintenance are all
  *     { text: own }               a literal text
  *     7, true                     a literal number (an integer) or truth
  *     { operator: argument }      one operator, one argument or a list of as many as it takes
@@ -22,8 +22,12 @@ export interface Scope {
   readonly row: Readonly<Record<string, Value>>;
   readonly target: Readonly<Record<'id' | 'site', string | null>>;
   readonly origin: Readonly<Record<'id' | 'site', string | null>>;
+  /** Columns that rules above have set. */
+  readonly derived: Readonly<Record<string, Value>>;
   /** Node ids in file order. */
   readonly nodes: FailoverOrder;
+  /** Those that operators have taken out of service. */
+  readonly maintenance: FailoverOrder;
   readonly siteOf: (node: string) => string | null;
 }
 
@@ -86,6 +90,37 @@ const operators: Readonly<Record<string, Operator>> = {
     result: 'order',
     apply: ([nodes, node]) => order(nodes).filter((item) => item !== text(node)),
   },
+  /** Those of an order that are not in another one. */
+  outside: {
+    parameters: ['order', 'order'],
+    result: 'order',
+    apply: ([nodes, others]) => order(nodes).filter((node) => !order(others).includes(node)),
+  },
+  /** An order by distance from a node: the node itself, its site, the other sites; else as it was. */
+  nearest: {
+    parameters: ['order', 'text'],
+    result: 'order',
+    apply: ([nodes, from], scope) => {
+      const distance = (node: string): number =>
+        node === text(from) ? 0 : scope.siteOf(node) === scope.siteOf(text(from)) ? 1 : 2;
+      return [0, 1, 2].flatMap((each) => order(nodes).filter((node) => distance(node) === each));
+    },
+  },
+  /** An order with one of its nodes brought to the front. */
+  put_first: {
+    parameters: ['order', 'text'],
+    result: 'order',
+    apply: ([nodes, node]) => {
+      const rest = order(nodes).filter((each) => each !== text(node));
+      return rest.length === order(nodes).length ? rest : [text(node), ...rest];
+    },
+  },
+  /** So many hundredths of an amount, rounded down. */
+  percent: {
+    parameters: ['number', 'number'],
+    result: 'number',
+    apply: ([amount, share]) => Math.floor(((amount as number) * (share as number)) / 100),
+  },
   /** Those of an order that stand at a site. */
   at_site: {
     parameters: ['order', 'text'],
@@ -134,16 +169,23 @@ const references: Readonly<Record<string, { readonly type: ValueType; readonly r
   'origin.id': { type: 'text', read: (scope) => scope.origin.id },
   'origin.site': { type: 'text', read: (scope) => scope.origin.site },
   'topology.nodes': { type: 'order', read: (scope) => scope.nodes },
+  'maintenance.nodes': { type: 'order', read: (scope) => scope.maintenance },
 };
 
 /** Compiles expressions of one table; counts them against the rule set's limit. */
 export class ExpressionCompiler {
   readonly #rowTypes: RowTypes;
   readonly #budget: { expressions: number };
+  #derivedTypes: RowTypes = {};
 
   constructor(rowTypes: RowTypes, budget: { expressions: number }) {
     this.#rowTypes = rowTypes;
     this.#budget = budget;
+  }
+
+  /** From here on expressions may refer to these columns: rules above set them. */
+  define(columns: RowTypes): void {
+    this.#derivedTypes = { ...this.#derivedTypes, ...columns };
   }
 
   /** Throws REWRITE_RULES_INVALID with the path of what is wrong. */
@@ -186,8 +228,17 @@ export class ExpressionCompiler {
       if (type === undefined) throw invalid(path, `unknown column of the row: ${column}`);
       return { type, readsOrigin: false, evaluate: (scope) => scope.row[column] ?? null };
     }
+    if (name.startsWith('derived.')) {
+      const column = name.slice('derived.'.length);
+      const type = Object.hasOwn(this.#derivedTypes, column) ? this.#derivedTypes[column] : undefined;
+      if (type === undefined) throw invalid(path, `no rule above sets the column ${column}`);
+      return { type, readsOrigin: false, evaluate: (scope) => scope.derived[column] ?? null };
+    }
     const reference = Object.hasOwn(references, name) ? references[name] : undefined;
-    if (reference === undefined) throw invalid(path, `unknown reference: ${name} (a literal is { text: … })`);
+    if (reference === undefined) {
+      const clock = /clock|time|now|date/i.test(name) ? ': rules read no clock, or nodes would differ' : '';
+      throw invalid(path, `unknown reference: ${name} (a literal is { text: … })${clock}`);
+    }
     return { type: reference.type, readsOrigin: name.startsWith('origin.'), evaluate: reference.read };
   }
 

@@ -11,13 +11,13 @@ import {
   compileRuleSet,
   compileRuleSetRow,
   derive,
-  derivedColumns,
-  readRuleSetFile,
+  derivedColumnsOf,
   type DerivedTable,
   type JoinedPanRangeRow,
   type RewriteTopology,
   type RuleSet,
 } from './rewrite.ts';
+import { readRuleSetFile } from './rule-file.ts';
 import type { FailoverMapRow, PanRangeRow } from './rows.ts';
 
 const rulesText = readFileSync(new URL('rewrite-rules.yaml', import.meta.url), 'utf8');
@@ -58,26 +58,37 @@ describe('the shipped rules', () => {
   const cases = `
     n1>n2>n3>n4 | n1 | 1 | own     |          | n2>n3>n4 | n2 | n1
     n1>n2>n3>n4 | n2 | 2 | standby | n1       | n1>n3>n4 | n3 | n1
-    n1>n2>n3>n4 | n3 | 3 | standby | n1>n2    | n1>n2>n4 | n4 | n3
-    n1>n2>n3>n4 | n4 | 4 | standby | n1>n2>n3 | n1>n2>n3 |    | n3
-    n3>n4>n1>n2 | n1 | 3 | standby | n3>n4    | n3>n4>n2 | n2 | n1
+    n1>n2>n3>n4 | n3 | 3 | standby | n1>n2    | n1>n4>n2 | n4 | n3
+    n1>n2>n3>n4 | n4 | 4 | standby | n1>n2>n3 | n1>n3>n2 |    | n3
+    n3>n4>n1>n2 | n1 | 3 | standby | n3>n4    | n3>n2>n4 | n2 | n1
     n3>n4>n1>n2 | n3 | 1 | own     |          | n4>n1>n2 | n4 | n3
     n4>n3>n2>n1 | n3 | 2 | standby | n4       | n4>n2>n1 | n2 | n4
-    n4>n3>n2>n1 | n2 | 3 | standby | n4>n3    | n4>n3>n1 | n1 | n2`;
+    n4>n3>n2>n1 | n2 | 3 | standby | n4>n3    | n4>n1>n3 | n1 | n2`;
   for (const line of cases.trim().split('\n')) {
     const [order = '', node = '', rank, action, takeover_after, forward_to, next_owner, site_owner] = line
       .split('|')
       .map((cell) => cell.trim());
     test(`derive at ${node} from order ${order}: rank ${String(rank)}, ${String(action)}`, () => {
-      const expected = { rank: Number(rank), action, takeover_after, forward_to, next_owner, site_owner };
+      const expected = {
+        succession: order,
+        rank: Number(rank),
+        action,
+        takeover_after,
+        forward_to,
+        next_owner,
+        site_owner,
+      };
       const { columns, ruleOf } = deriveMap(shipped, order, node);
       const { rule_set_version, derived_by, ...derived } = columns;
       assert.deepEqual(derived, expected);
       assert.equal(rule_set_version, 1);
       const actionRule = action === 'own' ? 'first-owns' : 'others-stand-by';
-      assert.equal(derived_by, `rank-by-order,${actionRule},takeover-in-order,forward-in-order,first-of-own-site`);
+      assert.equal(
+        derived_by,
+        `under-maintenance-left-out,rank-by-order,${actionRule},takeover-in-order,forward-nearest-first,first-of-own-site`,
+      );
       assert.equal(ruleOf['action'], actionRule);
-      assert.deepEqual(Object.keys(ruleOf).sort(), [...derivedColumns].sort());
+      assert.deepEqual(Object.keys(ruleOf).sort(), [...derivedColumnsOf('failover_map')].sort());
       const joined = { ...rangeRow, failover_order: order };
       const context = { origin: nodeId('n4'), target: nodeId(node), topology };
       assert.deepEqual(derive(shipped, 'pan_range', joined, context), { columns, ruleOf }, 'a range follows its group');
@@ -130,8 +141,15 @@ describe('for any topology and any order', () => {
         );
         for (const { id, columns } of derived) {
           const before = split(columns['takeover_after']);
-          const after = split(columns['forward_to']).slice(before.length);
+          const after = order.slice(before.length + 1);
           assert.deepEqual([...before, id, ...after], order);
+          assert.equal(columns['succession'], text);
+          const others = order.filter((node) => node !== id);
+          const siteOf = (node: string) => within.nodes.find((each) => each.id === node)?.site;
+          const near = others.filter((node) => siteOf(node) === siteOf(id) && node !== order[0]);
+          const far = others.filter((node) => siteOf(node) !== siteOf(id) && node !== order[0]);
+          const owner = others.filter((node) => node === order[0]);
+          assert.deepEqual(split(columns['forward_to']), [...owner, ...near, ...far]);
           assert.equal(columns['next_owner'], after[0] ?? '');
           const site = within.nodes.find((node) => node.id === id)?.site;
           const local = order.filter((node) => within.nodes.find((each) => each.id === node)?.site === site);

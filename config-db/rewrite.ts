@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 import type { NodeId } from '../base/identifiers.ts';
-import { formatFailoverOrder, parseFailoverOrder } from './failover-order.ts';
+import { formatFailoverOrder, parseFailoverOrder, type FailoverOrder } from './failover-order.ts';
 import {
   ExpressionCompiler,
   invalid,
@@ -11,8 +11,15 @@ import {
   type Value,
   type ValueType,
 } from './rewrite-expression.ts';
-import { problemsOf, type FailoverMapRow, type PanRangeRow, type Problem, type RewriteRuleSetRow } from './rows.ts';
-import { readYamlDocument } from './yaml-document.ts';
+import {
+  problemsOf,
+  type FailoverMapRow,
+  type NodeStateRow,
+  type PanRangeRow,
+  type Problem,
+  type RangeLimitRow,
+  type RewriteRuleSetRow,
+} from './rows.ts';
 
 /**
  * Rewrite rules: one canonical row, and for each node its own derived columns. The rules are data
@@ -26,6 +33,7 @@ export type JoinedPanRangeRow = PanRangeRow & { readonly failover_order: string 
 export interface DerivationRows {
   readonly failover_map: FailoverMapRow;
   readonly pan_range: JoinedPanRangeRow;
+  readonly range_limit: RangeLimitRow;
 }
 
 export type DerivedTable = keyof DerivationRows;
@@ -41,6 +49,8 @@ export interface DerivationContext {
   /** The node that derives. */
   readonly target: NodeId;
   readonly topology: RewriteTopology;
+  /** Nodes that `node_state` has under maintenance; none when left out. */
+  readonly maintenance?: FailoverOrder;
 }
 
 export type DerivedValue = string | number | null;
@@ -52,9 +62,13 @@ export interface Derived {
   readonly ruleOf: Readonly<Record<string, string>>;
 }
 
-/** What rules must set, for every node. Orders stand as `n1>n2`. */
-const derivedTypes = {
+/** Who owns a group's cards and who comes next, as a node has to act on it. Orders stand as `n1>n2`. */
+const successionTypes = {
+  /** The order at work: without nodes that are left out. */
+  succession: 'order',
+  /** From 1; 0 for a node that is left out. */
   rank: 'number',
+  /** own, standby or out */
   action: 'text',
   takeover_after: 'order',
   forward_to: 'order',
@@ -62,8 +76,29 @@ const derivedTypes = {
   site_owner: 'text',
 } as const satisfies Record<string, ValueType>;
 
-/** Columns that rules set, in their order in SQLite; both tables have all of them. */
-export const derivedColumns = Object.keys(derivedTypes) as readonly (keyof typeof derivedTypes)[];
+/** What rules set, by table. Limits are set where the row has one. */
+const derivedTypes: Readonly<Record<DerivedTable, RowTypes>> = {
+  failover_map: successionTypes,
+  pan_range: successionTypes,
+  range_limit: {
+    /** What counts while the first of the succession owns, and while a stand-by does: chosen when deciding. */
+    maximum_as_owner_minor: 'number',
+    maximum_as_standby_minor: 'number',
+  },
+};
+
+/** Tables whose rows each node rewrites for itself. */
+export const derivedTables = Object.keys(derivedTypes) as readonly DerivedTable[];
+
+/** Columns that rules set, in their order in SQLite. */
+export function derivedColumnsOf(table: DerivedTable): readonly string[] {
+  return Object.keys(derivedTypes[table]);
+}
+
+/** Every column that a node derives: those that rules set, and by which rules. */
+export function allDerivedColumnsOf(table: DerivedTable): readonly string[] {
+  return [...derivedColumnsOf(table), 'rule_set_version', 'derived_by'];
+}
 
 const rowTypes: Readonly<Record<DerivedTable, RowTypes>> = {
   failover_map: { group_id: 'text', failover_order: 'order' },
@@ -76,15 +111,16 @@ const rowTypes: Readonly<Record<DerivedTable, RowTypes>> = {
     hold_days: 'number',
     failover_order: 'order',
   },
+  range_limit: { prefix: 'text', currency: 'text', transaction_maximum_minor: 'number' },
 };
 
-const ruleSetSchema = z.strictObject({
+export const ruleSetSchema = z.strictObject({
   version: z.int().min(1).max(1_000_000_000),
   rules: z
     .array(
       z.strictObject({
         name: z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'expected lower-case letters, digits and dashes'),
-        tables: z.array(z.enum(['failover_map', 'pan_range'])).min(1),
+        tables: z.array(z.enum(['failover_map', 'pan_range', 'range_limit'])).min(1),
         // Expressions are read by their compiler, which knows the types and the depth.
         when: z.unknown().optional(),
         set: z.record(z.string(), z.unknown()),
@@ -124,35 +160,32 @@ export function compileRuleSet(content: unknown): RuleSet {
   const rulesOf = {
     failover_map: compileTable(parsed.data, 'failover_map', budget),
     pan_range: compileTable(parsed.data, 'pan_range', budget),
+    range_limit: compileTable(parsed.data, 'range_limit', budget),
   };
-  const expressions = [...rulesOf.failover_map, ...rulesOf.pan_range].flatMap((rule) => [
-    ...(rule.when === undefined ? [] : [rule.when]),
-    ...rule.set.map(([, expression]) => expression),
-  ]);
+  const expressions = Object.values(rulesOf)
+    .flat()
+    .flatMap((rule) => [
+      ...(rule.when === undefined ? [] : [rule.when]),
+      ...rule.set.map(([, expression]) => expression),
+    ]);
   return { version: parsed.data.version, rulesOf, readsOrigin: expressions.some((each) => each.readsOrigin) };
 }
 
 function compileTable(document: RuleSetDocument, table: DerivedTable, budget: { expressions: number }): CompiledRule[] {
   const compiler = new ExpressionCompiler(rowTypes[table], budget);
+  const types = derivedTypes[table];
   return document.rules.flatMap((rule, index): CompiledRule[] => {
     if (!rule.tables.includes(table)) return [];
     const path = `rules[${index}]`;
     const set = Object.entries(rule.set).map(([column, source]): [string, Expression] => {
-      const type = Object.hasOwn(derivedTypes, column) ? derivedTypes[column as keyof typeof derivedTypes] : undefined;
+      const type = Object.hasOwn(types, column) ? types[column] : undefined;
       if (type === undefined) throw invalid(`${path}.set.${column}`, 'unknown derived column');
       return [column, compiler.compile(source, type, `${path}.set.${column}`)];
     });
     const when = rule.when === undefined ? undefined : compiler.compile(rule.when, 'truth', `${path}.when`);
+    compiler.define(Object.fromEntries(set.map(([column, { type }]) => [column, type])));
     return [{ name: rule.name, when, set }];
   });
-}
-
-/** The rule set as the row that is entered; reading it back with `compileRuleSetRow` gives the same rules. */
-export function readRuleSetFile(text: string, fileName: string): RewriteRuleSetRow {
-  const document = readYamlDocument(text, fileName, ruleSetSchema, 'REWRITE_RULES_INVALID');
-  // Compiled before it is serialized: the compiler's depth limit is what refuses an alias that contains itself.
-  compileRuleSet(document);
-  return { version: document.version, rules: JSON.stringify(document.rules) };
 }
 
 /** Throws REWRITE_RULES_INVALID. */
@@ -173,8 +206,11 @@ export function derive<Table extends DerivedTable>(
   row: DerivationRows[Table],
   context: DerivationContext,
 ): Derived {
-  const scope = scopeOf(table, row, context);
-  const columns: Record<string, DerivedValue> = Object.fromEntries(derivedColumns.map((column) => [column, null]));
+  const values: Record<string, Value> = {};
+  const scope: Scope = { ...scopeOf(table, row, context), derived: values };
+  const columns: Record<string, DerivedValue> = Object.fromEntries(
+    derivedColumnsOf(table).map((column) => [column, null]),
+  );
   const ruleOf: Record<string, string> = {};
   const appliedRules: string[] = [];
   for (const rule of ruleSet.rulesOf[table]) {
@@ -182,9 +218,10 @@ export function derive<Table extends DerivedTable>(
     if (due.length === 0 || (rule.when !== undefined && rule.when.evaluate(scope) !== true)) continue;
     let applied = false;
     for (const [column, expression] of due) {
-      const value = toColumn(expression.evaluate(scope));
+      const value = expression.evaluate(scope);
       if (value === null) continue;
-      columns[column] = value;
+      values[column] = value;
+      columns[column] = toColumn(value);
       ruleOf[column] = rule.name;
       applied = true;
     }
@@ -199,17 +236,20 @@ function scopeOf<Table extends DerivedTable>(
   table: Table,
   row: DerivationRows[Table],
   context: DerivationContext,
-): Scope {
+): Omit<Scope, 'derived'> {
   const siteOf = (node: string): string | null => context.topology.nodes.find(({ id }) => id === node)?.site ?? null;
   const values: Record<string, Value> = {};
-  for (const [column, value] of Object.entries(row) as [string, Value][]) {
-    values[column] = rowTypes[table][column] === 'order' ? parseFailoverOrder(String(value)) : value;
+  for (const [column, value] of Object.entries(row) as [string, Value | bigint][]) {
+    // An amount has at most 12 digits.
+    const plain = typeof value === 'bigint' ? Number(value) : value;
+    values[column] = rowTypes[table][column] === 'order' ? parseFailoverOrder(String(plain)) : plain;
   }
   return {
     row: values,
     target: { id: context.target, site: siteOf(context.target) },
     origin: { id: context.origin, site: siteOf(context.origin) },
     nodes: context.topology.nodes.map(({ id }) => id),
+    maintenance: context.maintenance ?? [],
     siteOf,
   };
 }
@@ -222,6 +262,13 @@ function toColumn(value: Value): DerivedValue {
 export interface DerivableRows {
   readonly failover_map: readonly FailoverMapRow[];
   readonly pan_range: readonly PanRangeRow[];
+  readonly range_limit?: readonly RangeLimitRow[];
+  readonly node_state?: readonly NodeStateRow[];
+}
+
+/** The nodes that are left out of every succession. */
+export function nodesUnderMaintenance({ node_state: states = [] }: DerivableRows): FailoverOrder {
+  return states.filter(({ state }) => state === 'maintenance').map(({ node_id }) => node_id);
 }
 
 /** Ranges with their groups' orders; '' for a group that is not there. */
@@ -233,48 +280,111 @@ export function joinFailoverOrders(rows: DerivableRows): JoinedPanRangeRow[] {
 /** Findings beyond this many are not listed: one bad rule shows at every row and node. */
 const maximumProblems = 20;
 
+/** What is wrong with what a rule set makes of a row; `column` is the one that says so. */
+export interface RuleProblem extends Problem {
+  readonly column: string;
+}
+
 /**
- * Whether the rule set is total: for every row, whoever entered it, every node has every column, the nodes' ranks
- * are 1 to n once each, and exactly one node owns. A rule set with problems must not be entered.
+ * Whether the rule set is total: for every row, whoever entered it, every node has every column, the ranks of the
+ * nodes that are not left out are 1 to n once each and agree with the succession, exactly one node owns, and no limit
+ * is missing or raised. A rule set with problems must not be entered.
  */
-export function checkRuleSet(ruleSet: RuleSet, topology: RewriteTopology, rows: DerivableRows): Problem[] {
-  const problems: Problem[] = [];
+export function checkRuleSet(ruleSet: RuleSet, topology: RewriteTopology, rows: DerivableRows): RuleProblem[] {
+  const problems: RuleProblem[] = [];
   const nodes = topology.nodes.map(({ id }) => id);
+  const maintenance = nodesUnderMaintenance(rows);
   const origins = ruleSet.readsOrigin ? nodes : nodes.slice(0, 1);
-  const check = <Table extends DerivedTable>(table: Table, list: readonly DerivationRows[Table][]): void => {
+  const check = <Table extends DerivedTable>(
+    table: Table,
+    list: readonly DerivationRows[Table][],
+    faults: (derived: readonly Derived[], row: DerivationRows[Table]) => readonly Fault[],
+  ): void => {
     for (const [index, row] of list.entries()) {
       for (const origin of origins) {
         if (problems.length >= maximumProblems) return;
-        const derived = nodes.map((target) => derive(ruleSet, table, row, { origin, target, topology }));
+        const derived = nodes.map((target) => derive(ruleSet, table, row, { origin, target, topology, maintenance }));
         const where = ruleSet.readsOrigin ? ` of a row entered at ${origin}` : '';
-        for (const message of faultsOf(derived, nodes)) {
-          problems.push({ path: `${table}[${index}]`, message: `rewrite rules: ${message}${where}` });
+        for (const { message, column } of faults(derived, row)) {
+          problems.push({ path: `${table}[${index}]`, message: `rewrite rules: ${message}${where}`, column });
         }
       }
     }
   };
-  check('failover_map', rows.failover_map);
-  check('pan_range', joinFailoverOrders(rows));
+  check('failover_map', rows.failover_map, (derived) => faultsOfSuccession(derived, nodes, maintenance));
+  check('pan_range', joinFailoverOrders(rows), (derived) => faultsOfSuccession(derived, nodes, maintenance));
+  check('range_limit', rows.range_limit ?? [], (derived, row) => faultsOfLimit(derived, row, nodes));
   return problems.slice(0, maximumProblems);
 }
 
-function faultsOf(derived: readonly Derived[], nodes: readonly NodeId[]): string[] {
-  const unset = derived.flatMap(({ columns }, index) =>
-    derivedColumns
+interface Fault {
+  readonly column: string;
+  readonly message: string;
+}
+
+function unsetIn(table: DerivedTable, derived: readonly Derived[], nodes: readonly NodeId[]): Fault[] {
+  return derived.flatMap(({ columns }, index) =>
+    derivedColumnsOf(table)
       .filter((column) => columns[column] === null)
-      .map((column) => `no ${column} for ${nodes[index] ?? ''}`),
+      .map((column) => ({ column, message: `no ${column} for ${nodes[index] ?? ''}` })),
   );
+}
+
+function faultsOfSuccession(
+  derived: readonly Derived[],
+  nodes: readonly NodeId[],
+  maintenance: FailoverOrder,
+): Fault[] {
+  const unset = unsetIn('failover_map', derived, nodes);
   if (unset.length > 0) return unset;
-  const faults: string[] = [];
-  const ranks = derived.map(({ columns }) => Number(columns['rank'])).sort((one, other) => one - other);
-  if (ranks.some((rank, index) => rank !== index + 1)) faults.push(`ranks are ${ranks.join(', ')}`);
+  const faults: Fault[] = [];
+  const inLine = derived.filter(({ columns }) => columns['action'] !== 'out');
+  const ranks = inLine.map(({ columns }) => Number(columns['rank'])).sort((one, other) => one - other);
+  if (ranks.some((rank, index) => rank !== index + 1)) {
+    faults.push({ column: 'rank', message: `ranks are ${ranks.join(', ')}` });
+  }
   const actions = derived.map(({ columns }) => columns['action']);
-  if (actions.some((action) => action !== 'own' && action !== 'standby'))
-    faults.push('an action is neither own nor standby');
+  if (actions.some((action) => action !== 'own' && action !== 'standby' && action !== 'out'))
+    faults.push({ column: 'action', message: 'an action is neither own nor standby nor out' });
   const owners = nodes.filter((_, index) => actions[index] === 'own');
-  if (owners.length !== 1) faults.push(owners.length === 0 ? 'no node owns' : `${owners.join(' and ')} own`);
-  if (derived.some(({ columns }) => (columns['action'] === 'own') !== (columns['rank'] === 1))) {
-    faults.push('the owner is not the node of rank 1');
+  if (owners.length !== 1) {
+    faults.push({ column: 'action', message: owners.length === 0 ? 'no node owns' : `${owners.join(' and ')} own` });
+  }
+  if (inLine.some(({ columns }) => (columns['action'] === 'own') !== (columns['rank'] === 1))) {
+    faults.push({ column: 'action', message: 'the owner is not the node of rank 1' });
+  }
+  const leftOut = nodes.filter((node, index) => actions[index] === 'out' && !maintenance.includes(node));
+  if (leftOut.length > 0) {
+    faults.push({ column: 'succession', message: `${leftOut.join(' and ')} left out, and not under maintenance` });
+  }
+  if (faults.length > 0) return faults;
+  const byRank = nodes
+    .map((node, index) => ({ node, rank: actions[index] === 'out' ? 0 : Number(derived[index]?.columns['rank']) }))
+    .filter(({ rank }) => rank > 0)
+    .sort((one, other) => one.rank - other.rank);
+  const line = formatFailoverOrder(byRank.map(({ node }) => node));
+  if (derived.some(({ columns }) => columns['succession'] !== line)) {
+    faults.push({ column: 'succession', message: `a succession is not the order of the ranks, ${line}` });
+  }
+  if (derived.some(({ columns }) => columns['action'] === 'out' && columns['rank'] !== 0)) {
+    faults.push({ column: 'rank', message: 'a node that is left out has a rank other than 0' });
   }
   return faults;
+}
+
+/** A rule may lower a limit, never lift or forget it. */
+function faultsOfLimit(derived: readonly Derived[], row: RangeLimitRow, nodes: readonly NodeId[]): Fault[] {
+  const { transaction_maximum_minor: maximum } = row;
+  if (maximum === null) {
+    return derivedColumnsOf('range_limit')
+      .filter((column) => derived.some(({ columns }) => columns[column] !== null))
+      .map((column) => ({ column, message: `${column} where the row has no limit` }));
+  }
+  const unset = unsetIn('range_limit', derived, nodes);
+  if (unset.length > 0) return unset;
+  return derivedColumnsOf('range_limit')
+    .filter((column) =>
+      derived.some(({ columns }) => Number(columns[column]) > Number(maximum) || Number(columns[column]) < 0),
+    )
+    .map((column) => ({ column, message: `${column} is not between 0 and the limit of the row` }));
 }

@@ -142,6 +142,8 @@ describe('a canonical row', () => {
       'pan_range',
       'range_move',
       'range_limit',
+      'merchant_limit',
+      'node_state',
       'acquirer_link',
       'rewrite_rule_set',
     ]);

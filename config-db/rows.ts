@@ -59,6 +59,23 @@ export interface RangeLimitRow {
   readonly stand_in_card_minor: MinorUnits | null;
 }
 
+/** A limit for one kind of merchant, for every card of a range, beside the range's own: the stricter counts. */
+export interface MerchantLimitRow {
+  readonly prefix: string;
+  /** DE 18 */
+  readonly merchant_category: string;
+  readonly currency: CurrencyCode;
+  /** 0: nothing is approved there. */
+  readonly transaction_maximum_minor: MinorUnits;
+}
+
+/** A node that operators have taken out of the succession of every group; without a row a node is in service. */
+export interface NodeStateRow {
+  readonly node_id: string;
+  readonly state: 'in-service' | 'maintenance';
+  readonly reason: string;
+}
+
 export interface AcquirerLinkRow {
   readonly link_id: string;
   /** Values of DE 32 that the link may use, separated by commas, or `*`. */
@@ -82,6 +99,8 @@ export interface ConfigurationRows {
   readonly pan_range: PanRangeRow;
   readonly range_move: RangeMoveRow;
   readonly range_limit: RangeLimitRow;
+  readonly merchant_limit: MerchantLimitRow;
+  readonly node_state: NodeStateRow;
   readonly acquirer_link: AcquirerLinkRow;
   readonly rewrite_rule_set: RewriteRuleSetRow;
 }
@@ -91,6 +110,8 @@ export interface ConfigurationKeys {
   readonly pan_range: Pick<PanRangeRow, 'prefix'>;
   readonly range_move: Pick<RangeMoveRow, 'prefix'>;
   readonly range_limit: Pick<RangeLimitRow, 'prefix' | 'currency'>;
+  readonly merchant_limit: Pick<MerchantLimitRow, 'prefix' | 'merchant_category' | 'currency'>;
+  readonly node_state: Pick<NodeStateRow, 'node_id'>;
   readonly acquirer_link: Pick<AcquirerLinkRow, 'link_id'>;
   readonly rewrite_rule_set: Pick<RewriteRuleSetRow, 'version'>;
 }
@@ -178,6 +199,19 @@ export const configurationSchemas = {
     stand_in_card_count: integer(0, 1_000_000).nullable().default(null),
     stand_in_card_minor: minorUnits.nullable().default(null),
   }),
+  merchant_limit: z.strictObject({
+    prefix,
+    merchant_category: z
+      .string('expected four digits in quotes')
+      .regex(/^[0-9]{4}$/, 'expected a merchant category (DE 18), four digits in quotes'),
+    currency,
+    transaction_maximum_minor: minorUnits,
+  }),
+  node_state: z.strictObject({
+    node_id: z.string().refine(isIdentifier, `expected ${identifierRule}`),
+    state: z.enum(['in-service', 'maintenance']),
+    reason: freeText.default(''),
+  }),
   acquirer_link: z.strictObject({
     link_id: z.string().refine(isIdentifier, `expected ${identifierRule}`),
     acquiring_institutions: z
@@ -204,6 +238,8 @@ export const keySchemas = {
   pan_range: configurationSchemas.pan_range.pick({ prefix: true }),
   range_move: configurationSchemas.range_move.pick({ prefix: true }),
   range_limit: configurationSchemas.range_limit.pick({ prefix: true, currency: true }),
+  merchant_limit: configurationSchemas.merchant_limit.pick({ prefix: true, merchant_category: true, currency: true }),
+  node_state: configurationSchemas.node_state.pick({ node_id: true }),
   acquirer_link: configurationSchemas.acquirer_link.pick({ link_id: true }),
   rewrite_rule_set: configurationSchemas.rewrite_rule_set.pick({ version: true }),
 } as const satisfies { [Table in ConfigurationTable]: z.ZodType<ConfigurationKeys[Table]> };

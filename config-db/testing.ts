@@ -10,7 +10,8 @@ import { GroupFile } from '../store/group-file.ts';
 import { temporaryFolder } from '../store/testing.ts';
 import { changesOf, loadConfigurationFile, type Configuration } from './configuration.ts';
 import { configurationFold } from './configuration-fold.ts';
-import { readRuleSetFile, type RewriteTopology } from './rewrite.ts';
+import type { RewriteTopology } from './rewrite.ts';
+import { readRuleSetFile } from './rule-file.ts';
 import { encodeConfigurationChange, type ConfigurationChange } from './rows.ts';
 
 /** For tests of config.db as a file: a node's, with the sample configuration in it, and the real `sqlite3` shell. */

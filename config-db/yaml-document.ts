@@ -11,6 +11,16 @@ const shownProblems = 10;
  * neither the file's text nor a value is repeated in it. Aliases are bounded, duplicate keys refused.
  */
 export function readYamlDocument<T>(text: string, fileName: string, schema: z.ZodType<T>, code: ErrorCode): T {
+  return readYamlWithLines(text, fileName, schema, code).content;
+}
+
+/** The same, and the line of what stands at a path (`rules[2].set.rank`), or of the nearest thing around it. */
+export function readYamlWithLines<T>(
+  text: string,
+  fileName: string,
+  schema: z.ZodType<T>,
+  code: ErrorCode,
+): { readonly content: T; readonly lineOf: (path: string) => number } {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const fault = document.errors[0];
@@ -26,7 +36,11 @@ export function readYamlDocument<T>(text: string, fileName: string, schema: z.Zo
     throw new SwitchError(code, `${fileName}: not valid YAML (too many aliases, or one that points nowhere)`);
   }
   const result = schema.safeParse(content);
-  if (result.success) return result.data;
+  if (result.success) {
+    const stepsOf = (path: string): PropertyKey[] =>
+      (path.match(/[^.[\]]+/g) ?? []).map((step) => (/^[0-9]+$/.test(step) ? Number(step) : step));
+    return { content: result.data, lineOf: (path) => lineOf(document, lines, stepsOf(path), undefined) };
+  }
 
   const messages = result.error.issues.flatMap((issue) => {
     const key = issue.code === 'unrecognized_keys' ? issue.keys[0] : undefined;

@@ -80,6 +80,14 @@ const faults: readonly {
     },
   },
   {
+    name: 'over the limit for the merchant category',
+    code: '61',
+    spoil: (bench) => {
+      bench.merchantLimits = new Map([['7995 840', 0n]]);
+      return { merchantCategory: '7995' };
+    },
+  },
+  {
     name: 'over the count of a day',
     code: '65',
     spoil: (bench) => {

@@ -14,6 +14,8 @@ export interface DecisionContext {
   readonly panHash: string;
   readonly range: PanRangeRow;
   readonly limits: (currency: string) => RangeLimitRow | undefined;
+  /** The most at once at a kind of merchant (DE 18) for a card of the range; undefined: no such limit. */
+  readonly merchantLimit: (category: string, currency: string) => bigint | undefined;
   readonly link: AcquirerLinkRow;
   readonly configIndex: number;
   readonly durability: Durability;
@@ -216,6 +218,14 @@ export const declineRules: readonly {
     responseCode: '61',
     reason: 'amount limit of the range',
     applies: (candidate) => exceedsAmountLimit(candidate),
+  },
+  {
+    responseCode: '61',
+    reason: 'amount limit of the range for the merchant category',
+    applies: ({ debit, billed, card, context, request }) => {
+      const maximum = card && context.merchantLimit(request.merchantCategory, card.currency);
+      return debit && billed !== undefined && maximum !== undefined && billed > maximum;
+    },
   },
   {
     responseCode: '65',

@@ -105,6 +105,7 @@ const anyRequest: fc.Arbitrary<SwitchRequest> = fc.record(
     responseCode: text,
     terminal: text,
     merchant: text,
+    merchantCategory: text,
     originalDataElements: fc.option(
       fc.record({ mtiClass: digits(4), stan: digits(6), transmission: digits(10), acquirer: digits(11) }, plain),
       { nil: undefined },

@@ -30,6 +30,7 @@ export interface SwitchRequest {
   readonly billing: { readonly amount: bigint; readonly currency: string } | undefined;
   /** DE 7  */ readonly transmission: string;
   /** DE 11 */ readonly stan: string;
+  /** DE 18, or '' */ readonly merchantCategory: string;
   /** DE 32 */ readonly acquirer: string;
   /** DE 37 */ readonly rrn: string;
   /** DE 38 */ readonly authorizationCode: string;
@@ -158,6 +159,7 @@ export function readRequest(message: IsoMessage, link: string, businessDate: str
       billing,
       transmission: text(7),
       stan: text(11),
+      merchantCategory: text(18),
       acquirer: text(32),
       rrn: text(37),
       authorizationCode: text(38),

@@ -88,6 +88,7 @@ export function requestOf(changes: Partial<SwitchRequest> = {}): SwitchRequest {
     responseCode: '',
     terminal: 'TERM0001',
     merchant: 'MERCHANT0000001',
+    merchantCategory: '5411',
     originalDataElements: undefined,
     replacementAmount: undefined,
     businessDate: '2026-03-01',
@@ -188,6 +189,8 @@ export class TestLedger {
   link: AcquirerLinkRow = link;
   range: PanRangeRow = range;
   limits: readonly RangeLimitRow[] = [];
+  /** By `DE 18 currency`. */
+  merchantLimits: ReadonlyMap<string, bigint> = new Map();
 
   constructor(
     cards: readonly CardImport[] = [cardImport()],
@@ -217,6 +220,7 @@ export class TestLedger {
       panHash: hashOf(request.pan),
       range: this.range,
       limits: (currency) => this.limits.find((row) => row.currency === currency),
+      merchantLimit: (category, currency) => this.merchantLimits.get(`${category} ${currency}`),
       link: this.link,
       configIndex: 1,
       durability: 'quorum',
@@ -353,6 +357,8 @@ export function configurationView(
       ],
       range_move: [...moves],
       range_limit: [...limits],
+      merchant_limit: [],
+      node_state: [],
       acquirer_link: [link],
       rewrite_rule_set: [],
     },

@@ -69,6 +69,7 @@ class LedgerBank implements Bank {
       panHash: read.request.pan.reveal(),
       range: { prefix: '99', group_id: group, description: '', issuer: '', durability: 'quorum', hold_days: 7 },
       limits: () => undefined,
+      merchantLimit: () => undefined,
       link: {
         link_id: 'acquirer',
         acquiring_institutions: '*',

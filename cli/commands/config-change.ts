@@ -6,7 +6,7 @@ import { SwitchError } from '../../base/errors.ts';
 import { readChangeFile, type FileChange } from '../../config-db/change-file.ts';
 import type { ChangePreview, RowPreview } from '../../config-db/change-preview.ts';
 import { absent, keyOfChange, nameOfRow, type VersionedChange } from '../../config-db/configuration-change.ts';
-import { readRuleSetFile } from '../../config-db/rewrite.ts';
+import { readRuleSetFile } from '../../config-db/rule-file.ts';
 import {
   encodeConfigurationChange,
   isConfigurationTable,
@@ -30,7 +30,7 @@ import { findRow, listRows, type ListedConfiguration } from './config-rows.ts';
 /** The rules that the project ships; they are data, entered with the first configuration. */
 const shippedRules = new URL('../../config-db/rewrite-rules.yaml', import.meta.url);
 
-interface ChangeOptions {
+export interface ChangeOptions {
   readonly node?: string;
   readonly replaces?: string;
   readonly dryRun?: boolean;
@@ -38,14 +38,16 @@ interface ChangeOptions {
   readonly json?: boolean;
 }
 
+export function withChangeFlags(command: Command): Command {
+  return command
+    .option('--node <id>', 'where to enter it (default: the first node that answers)')
+    .option('--dry-run', 'show every row as each node would hold it, and enter nothing')
+    .option('--yes', 'do not ask')
+    .option('--json', 'as JSON');
+}
+
 export function registerChanges(config: Command, run: RunCommand): void {
-  const withFlags = (command: Command): Command =>
-    command
-      .option('--node <id>', 'where to enter it (default: the first node that answers)')
-      .option('--dry-run', 'show every row as each node would hold it, and enter nothing')
-      .option('--yes', 'do not ask')
-      .option('--json', 'as JSON');
-  withFlags(
+  withChangeFlags(
     config
       .command('set')
       .argument('<table>', configurationTables.join(', '))
@@ -59,7 +61,7 @@ export function registerChanges(config: Command, run: RunCommand): void {
         change(context, options, (there) => [changeOfSettings(there, tableOf(table), key, settings, options.replaces)]),
       ),
     );
-  withFlags(
+  withChangeFlags(
     config
       .command('delete')
       .argument('<table>', configurationTables.join(', '))
@@ -77,7 +79,7 @@ export function registerChanges(config: Command, run: RunCommand): void {
         }),
       ),
     );
-  withFlags(
+  withChangeFlags(
     config
       .command('apply')
       .alias('load')
@@ -119,7 +121,7 @@ async function enter(
 }
 
 /** Reads what is there, makes the changes of it, and enters or shows them. */
-async function change(
+export async function change(
   context: CommandContext,
   options: ChangeOptions,
   make: (there: ListedConfiguration) => VersionedChange[],
@@ -229,14 +231,16 @@ function rowText(row: RowPreview): string {
   const how =
     before === null ? 'new' : after === null ? 'deleted' : before === after ? 'derived columns only' : 'changed';
   const lines = nodes.flatMap(({ node, columns }) =>
-    columns.map(({ column, before: was, after: will, rule }) => [
-      `  ${node}`,
-      column,
-      shown(was),
-      was === will ? '=' : '->',
-      shown(will),
-      rule,
-    ]),
+    columns
+      .filter(({ column }) => column !== 'derived_by')
+      .map(({ column, before: was, after: will, rule }) => [
+        `  ${node}`,
+        column,
+        shown(was),
+        was === will ? '=' : '->',
+        shown(will),
+        rule,
+      ]),
   );
   return [
     `${nameOfRow(table, key)}: ${how}${version === absent ? '' : `, replaces version ${version}`}`,

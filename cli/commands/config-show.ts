@@ -77,7 +77,7 @@ async function get(
   context.print(`${table} ${key}: version ${version}, entered by ${by} at ${origin} on ${new Date(at).toISOString()}`);
   context.print(formatTable(Object.entries(row.row).map(([column, value]) => [`  ${column}`, shown(value)])));
   if (row.derived !== undefined) {
-    const names = Object.keys(row.derived);
+    const names = Object.keys(row.derived).filter((column) => column !== 'derived_by');
     context.print('');
     context.print(
       formatTable([

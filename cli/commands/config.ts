@@ -9,6 +9,7 @@ import { registerConfigShell } from './config-shell.ts';
 import { readCardNumber } from './asking.ts';
 import { registerChanges } from './config-change.ts';
 import { listRows } from './config-rows.ts';
+import { registerRules } from './config-rules.ts';
 import { registerReports } from './config-show.ts';
 
 export function registerConfig(program: Command, run: RunCommand): void {
@@ -44,6 +45,7 @@ export function registerConfig(program: Command, run: RunCommand): void {
     );
   registerReports(config, run);
   registerChanges(config, run);
+  registerRules(config, run);
 }
 
 async function listConfiguration(

@@ -8,7 +8,7 @@ import { ManualClock } from '../../base/manual-clock.ts';
 import { absent, type VersionedChange } from '../../config-db/configuration-change.ts';
 import { changesOf, loadConfigurationFile } from '../../config-db/configuration.ts';
 import { configurationFold, readConfiguration } from '../../config-db/configuration-fold.ts';
-import { readRuleSetFile } from '../../config-db/rewrite.ts';
+import { readRuleSetFile } from '../../config-db/rule-file.ts';
 import { chainEntry, type LogPosition } from '../../store/entry.ts';
 import { GroupFile } from '../../store/group-file.ts';
 import { GroupReader } from '../../store/log-reader.ts';

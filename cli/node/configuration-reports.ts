@@ -4,11 +4,10 @@ import type { Pan } from '../../base/pan.ts';
 import type { Topology } from '../../base/topology.ts';
 import { previewChanges, type ChangePreview } from '../../config-db/change-preview.ts';
 import type { VersionedChange } from '../../config-db/configuration-change.ts';
-import { currentRuleSetRow } from '../../config-db/configuration.ts';
 import { readConfiguration, readDerivedRows, readVersions } from '../../config-db/configuration-fold.ts';
 import { readHistory, type HistoryRecord } from '../../config-db/configuration-history.ts';
+import { deriveRows, type OriginOf } from '../../config-db/derivation.ts';
 import { explain, type Explanation } from '../../config-db/explain.ts';
-import { compileRuleSetRow, derive } from '../../config-db/rewrite.ts';
 import { configurationTables, keyTextOf, toSqlRow, type SqlValue } from '../../config-db/rows.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 
@@ -116,19 +115,23 @@ export class ConfigurationReports {
     if (view === undefined) throw new SwitchError('OWNER_UNREACHABLE', 'no configuration has been entered yet');
     const range = view.rangeOf(number);
     const map = configuration.failover_map.find((row) => row.group_id === range.group_id);
-    const ruleSetRow = currentRuleSetRow(configuration.rewrite_rule_set);
-    if (map === undefined || ruleSetRow === undefined) {
+    if (map === undefined) {
       throw new SwitchError('CONFIGURATION_REFUSED', `group ${range.group_id} is not in the failover map`);
     }
-    const stored = readDerivedRows(database).find((row) => row.table === 'pan_range' && row.key === range.prefix);
-    const ruleSet = compileRuleSetRow(ruleSetRow);
-    const origin = (stored?.origin ?? self) as NodeId;
-    const joined = { ...range, failover_order: map.failover_order };
+    const stored = readDerivedRows(database);
+    const originOf: OriginOf = (table, key) =>
+      (stored.find((row) => row.table === table && row.key === key)?.origin ?? self) as NodeId;
+    const rows = { ...configuration, failover_map: [map], pan_range: [range], range_limit: [] };
+    const own = stored.find((row) => row.table === 'pan_range' && row.key === range.prefix)?.columns;
     const nodes = topology.nodes.map(({ id, site }) => {
-      const derived = derive(ruleSet, 'pan_range', joined, { origin, target: id, topology });
+      const derived = deriveRows(rows, id, topology, originOf).find(({ table }) => table === 'pan_range')?.derived;
+      if (derived === undefined) throw new SwitchError('CONFIGURATION_REFUSED', 'there are no rewrite rules yet');
       // Its own row is shown as it is at work, not as it should be.
-      const columns = id === self && stored !== undefined ? stored.columns : derived.columns;
-      return { node: id, site, derived: { ...derived, columns } };
+      return {
+        node: id,
+        site,
+        derived: { ...derived, columns: id === self ? (own ?? derived.columns) : derived.columns },
+      };
     });
     const { leader: owner, term } = groups.hosted.get(range.group_id) ?? {};
     return explain({ node: self, card: number.masked(), range, map, nodes, owner, term });

@@ -8,7 +8,7 @@ import { configGroup, groupId, nodeId, type GroupId, type NodeId } from '../../b
 import { realClock, realRandom } from '../../base/real.ts';
 import { loadConfigurationFile, changesOf } from '../../config-db/configuration.ts';
 import { configurationFold, readDerivedRows } from '../../config-db/configuration-fold.ts';
-import { readRuleSetFile } from '../../config-db/rewrite.ts';
+import { readRuleSetFile } from '../../config-db/rule-file.ts';
 import { encodeConfigurationChange } from '../../config-db/rows.ts';
 import { SnapshotTransfers } from '../../replication/snapshot-transfer.ts';
 import {

@@ -8,7 +8,7 @@ import { Pan } from '../../base/pan.ts';
 import { seededRandom, type Random } from '../../base/random.ts';
 import { voters as votersOf, type Topology } from '../../base/topology.ts';
 import { changesOf, type Configuration } from '../../config-db/configuration.ts';
-import { readRuleSetFile } from '../../config-db/rewrite.ts';
+import { readRuleSetFile } from '../../config-db/rule-file.ts';
 import { encodeConfigurationChange } from '../../config-db/rows.ts';
 import { encodeBody, type CardsEntry, type ConfigurationRowChange } from '../../store/entry.ts';
 import { Acquirers, cardNumbers, links, type SimulatedCard } from './acquirers.ts';
@@ -474,6 +474,8 @@ function configurationOf(orders: ReadonlyMap<GroupId, readonly NodeId[]>): Confi
       stand_in_card_count: 5,
       stand_in_card_minor: 10_000n,
     })),
+    merchant_limit: [],
+    node_state: [],
     acquirer_link: links.map((link, index) => ({
       link_id: link,
       acquiring_institutions: '*',
