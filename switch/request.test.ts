@@ -55,7 +55,8 @@ function refusedWith(changes: Fields, mti = '0100'): string {
 
 describe('a readable request', () => {
   test('becomes its checked and typed fields, absent ones empty', () => {
-    assert.deepEqual(accepted(), requestOf({ acquirer: '123456' }));
+    assert.deepEqual(accepted({ 18: '5411' }), requestOf({ acquirer: '123456' }));
+    assert.equal(accepted().merchantCategory, '');
     const bare = accepted({ 32: undefined, 41: undefined, 42: undefined });
     assert.deepEqual(
       [bare.acquirer, bare.terminal, bare.merchant, bare.rrn, bare.authorizationCode],
