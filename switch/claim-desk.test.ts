@@ -46,6 +46,7 @@ class Bench {
   /** Restrictions that this node's copy of the log has. */
   readonly inCopy = new Set<string>();
   leader: NodeId | undefined = n2;
+  cardGroups: readonly GroupId[] = [];
   readonly desk: ClaimDesk;
 
   constructor(store = new TestStore()) {
@@ -58,6 +59,7 @@ class Bench {
       leaderOf: () => this.leader,
       ownerOf: () => undefined,
       sendClaim: (to, claim) => this.sent.push([to, claim]),
+      cardGroups: () => this.cardGroups,
       hasRestriction: (_group, id) => this.inCopy.has(id),
     });
   }
@@ -207,5 +209,36 @@ describe('a claim for a card that has moved', () => {
     bench.pass(25);
     bench.desk.onSettled({ group: other, id: `salvaged ${group} 1 1`, outcome: 'adopted' });
     assert.equal(bench.salvage.entries[0]?.outcome, 'adopted');
+  });
+});
+
+describe('a restriction of a card that its group does not know', () => {
+  const restriction = { id: 'n1.1.r1', group, panHash: 'hash', status: 'lost', at: 1, by: 'operator' } as const;
+  const begin = (): { readonly bench: Bench; readonly heard: string[] } => {
+    const bench = new Bench();
+    bench.cardGroups = [group, other];
+    const heard: string[] = [];
+    bench.desk.restrict(
+      restriction,
+      () => undefined,
+      (outcome) => heard.push(outcome),
+    );
+    bench.pass(25);
+    bench.desk.onSettled({ group, id: 'restriction n1.1.r1', outcome: 'card-unknown' });
+    bench.pass(25);
+    return { bench, heard };
+  };
+
+  test('is brought to the other groups, and holds here meanwhile', () => {
+    const { bench, heard } = begin();
+    assert.deepEqual(bench.sent.map(([, claim]) => claim.heir).at(-1), other);
+    assert.deepEqual([heard, bench.desk.restrictionOf('hash')], [[], 'lost']);
+    bench.desk.onSettled({ group: other, id: 'restriction n1.1.r1', outcome: 'entered' });
+    assert.deepEqual(heard, ['entered']);
+  });
+  test('is over when no group has the card', () => {
+    const { bench, heard } = begin();
+    bench.desk.onSettled({ group: other, id: 'restriction n1.1.r1', outcome: 'card-unknown' });
+    assert.deepEqual([heard, bench.desk.restrictionOf('hash')], [['card-unknown'], undefined]);
   });
 });

@@ -23,6 +23,8 @@ export interface ClaimDeskOptions {
   readonly leaderOf: (group: GroupId) => NodeId | undefined;
   readonly ownerOf: (group: GroupId) => GroupOwner | undefined;
   readonly sendClaim: (to: NodeId, claim: Claim) => void;
+  /** Every group of cards that is configured. */
+  readonly cardGroups: () => readonly GroupId[];
   /** Whether this node's own copy of the group has the restriction. */
   readonly hasRestriction: (group: GroupId, id: string) => boolean;
 }
@@ -31,6 +33,8 @@ interface Held {
   readonly restriction: HeldRestriction;
   /** The owner has entered it: the card's log has it, this node's copy perhaps not yet. */
   isDelivered: boolean;
+  /** Groups that have said that they do not have the card. */
+  readonly strangers: Set<GroupId>;
 }
 
 /** The claims of one group, the oldest first. */
@@ -256,9 +260,18 @@ export class ClaimDesk {
         return true;
       }
       case 'restriction': {
+        const held = this.#held.get(claim.panHash)?.find(({ restriction }) => restriction.id === claim.id);
+        if (outcome === 'card-unknown' && held !== undefined) {
+          // Where this node took it to be, by a configuration or a copy that was behind: another group may have it.
+          held.strangers.add(claim.heir ?? claim.group);
+          const heir = this.#options.cardGroups().find((each) => !held.strangers.has(each));
+          if (heir !== undefined) {
+            this.#add({ ...claim, heir });
+            return true;
+          }
+        }
         this.#waiting.get(claim.id)?.(outcome);
         this.#waiting.delete(claim.id);
-        const held = this.#held.get(claim.panHash)?.find(({ restriction }) => restriction.id === claim.id);
         if (held !== undefined) held.isDelivered = true;
         if (outcome === 'card-unknown') this.#end(claim);
         return true;
@@ -274,7 +287,7 @@ export class ClaimDesk {
 
   #hold(restriction: HeldRestriction): void {
     const held = this.#held.get(restriction.panHash) ?? [];
-    held.push({ restriction, isDelivered: false });
+    held.push({ restriction, isDelivered: false, strangers: new Set() });
     this.#held.set(restriction.panHash, held);
   }
 

@@ -174,7 +174,8 @@ export class Edge {
       [group, ...(options.configuration()?.orders.keys() ?? [])].some(
         (each) => whenReadable(() => ledgerOf(each)?.restriction(id) !== undefined) === true,
       );
-    this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim, hasRestriction });
+    const cardGroups = (): readonly GroupId[] => [...(options.configuration()?.orders.keys() ?? [])];
+    this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim, cardGroups, hasRestriction });
   }
 
   /** Requests that wait for their owner. */

@@ -637,7 +637,7 @@ export class EdgeBench {
   settle(outcome: ClaimOutcome = 'entered', at = 0): void {
     const [, claim] = this.claims[at] ?? [];
     if (claim === undefined) throw new Error('a claim was sent');
-    this.edge.onSettlement({ group: claim.group, id: claimId(claim), outcome });
+    this.edge.onSettlement({ group: claim.heir ?? claim.group, id: claimId(claim), outcome });
   }
 
   codes(): unknown[] {

@@ -56,7 +56,8 @@ const approvals: ReadonlySet<string> = new Set(['00', '10']);
  *
  * - A restriction holds from its acknowledgement at the node where it was entered, and everywhere once it is in the log, until
  *   its lift by name is asked for (R11). A replaced number is never approved again.
- * - After healing every acknowledged restriction is in the log, whose lift alone takes it away.
+ * - After healing every acknowledged restriction of a number that was on file then is in the log, whose lift alone takes it
+ *   away. Of a number that nobody has the entering node says so in the end, and nothing of it is entered.
  * - A change that says what it replaces is entered for that version or not at all.
  */
 export class CardChanges {
@@ -67,6 +68,8 @@ export class CardChanges {
   readonly #restrictions = new Map<string, Restriction>();
   /** Numbers whose replacement has committed. */
   readonly #replaced = new Set<string>();
+  /** Later numbers that have committed, since when at the latest; a card's first one is on file from the start. */
+  readonly #onFileMs = new Map<string, number>();
   readonly #read = new Map<GroupId, number>();
   #stopped = false;
   #stan = 0;
@@ -99,7 +102,9 @@ export class CardChanges {
   /** To be called when all copies are equal: holds what was promised against one of each group. */
   check(): void {
     this.#lookAtLogs();
-    for (const [id, { isCommitted, keptMs, node }] of this.#restrictions) {
+    for (const [id, { pan, isCommitted, keptMs, node }] of this.#restrictions) {
+      const isFirst = this.cards.some(({ pans }) => pans[0] === pan);
+      if (!isFirst && (this.#onFileMs.get(pan) ?? Number.POSITIVE_INFINITY) > keptMs) continue;
       const isForgotten = keptMs <= (this.#cluster.disks.forgetful.get(node) ?? Number.NEGATIVE_INFINITY);
       if (!isCommitted && !isForgotten) {
         throw new Violation(`restriction ${id} was acknowledged by ${node}, and is in no log`);
@@ -325,6 +330,10 @@ export class CardChanges {
   #noteReplaced(panHash: string): void {
     for (const { pans } of this.cards) {
       const at = pans.findIndex((pan) => this.#hash(pan) === panHash);
+      const number = pans[at];
+      if (number !== undefined && !this.#onFileMs.has(number)) {
+        this.#onFileMs.set(number, this.#cluster.scheduler.nowMs);
+      }
       // A replacement that was asked for before and never committed has not put its number on file.
       for (const pan of pans.slice(0, Math.max(0, at))) this.#replaced.add(pan);
     }

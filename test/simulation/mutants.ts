@@ -43,7 +43,7 @@ const checkQuorumOff: Edit = {
 export const mutants: readonly Mutant[] = [
   {
     name: 'term and vote are not synced',
-    foundBy: 2,
+    foundBy: 6,
     edits: [{ file: replica, from: 'if (ready.hardState !== undefined) saveHardState(ready.hardState);', to: '' }],
   },
   {
@@ -59,7 +59,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the previous entry is not checked',
-    foundBy: 3,
+    foundBy: 6,
     edits: [
       { file: raft, from: 'if (own?.term !== previous.term) {', to: 'if (own === undefined) {' },
       { file: raft, from: 'if (own.hash !== previous.hash) {', to: 'if (own.index < 0) {' },
@@ -71,10 +71,10 @@ export const mutants: readonly Mutant[] = [
     edits: [preVoteOff, checkQuorumOff],
   },
   { name: 'nobody asks before it campaigns', foundBy: 1, edits: [preVoteOff] },
-  { name: 'leaders do not count who hears them', foundBy: 4, edits: [checkQuorumOff] },
+  { name: 'leaders do not count who hears them', foundBy: 5, edits: [checkQuorumOff] },
   {
     name: 'a lease counts from when answers are heard',
-    foundBy: 4,
+    foundBy: 2,
     faults: ['leader unheard'],
     edits: [
       {
@@ -113,14 +113,14 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'an edge takes an answer to another attempt',
-    foundBy: 2,
+    foundBy: 17,
     edits: [
       { file: 'switch/edge.ts', from: 'if (pending?.attempt !== attempt) {', to: 'if (pending === undefined) {' },
     ],
   },
   {
     name: 'an approval is taken back when one of its attempts was not delivered',
-    foundBy: 2,
+    foundBy: 6,
     edits: [
       {
         file: claims,
@@ -131,12 +131,12 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a disk that went back counts as the member that it was',
-    foundBy: 30,
+    foundBy: 25,
     edits: [{ file: raft, from: 'if (isNewer) {', to: 'if (isNewer && knownIncarnation < 0) {' }],
   },
   {
     name: 'a follower acknowledges before its sync',
-    foundBy: 2,
+    foundBy: 10,
     edits: [
       {
         file: raft,
@@ -147,7 +147,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the leader counts itself before its sync',
-    foundBy: 11,
+    foundBy: 20,
     edits: [
       {
         file: raft,
@@ -165,7 +165,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a voter votes for a log that ends before its own',
-    foundBy: 2,
+    foundBy: 12,
     edits: [
       {
         file: raft,
@@ -203,7 +203,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a conflicting tail is not cut',
-    foundBy: 3,
+    foundBy: 6,
     edits: [{ file: raft, from: 'if (own?.term === entry.term) {', to: 'if (own !== undefined) {' }],
   },
   {
@@ -231,7 +231,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a restriction is acknowledged before it is on disk',
-    foundBy: 5,
+    foundBy: 6,
     faults: ['crash at a point'],
     edits: [
       {
@@ -298,7 +298,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'claims for a card that has left are sent on before it has come',
-    foundBy: 14,
+    foundBy: 2,
     faults: ['leader unheard', 'bad network', 'brokers away'],
     edits: [{ file: owner, from: 'if (hasEnded) settled', to: 'if (move !== undefined) settled' }],
   },
