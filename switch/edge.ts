@@ -175,7 +175,17 @@ export class Edge {
         (each) => whenReadable(() => ledgerOf(each)?.restriction(id) !== undefined) === true,
       );
     const cardGroups = (): readonly GroupId[] => [...(options.configuration()?.orders.keys() ?? [])];
-    this.#desk = new ClaimDesk({ self, clock, store, salvage, leaderOf, ownerOf, sendClaim, cardGroups, hasRestriction });
+    this.#desk = new ClaimDesk({
+      self,
+      clock,
+      store,
+      salvage,
+      leaderOf,
+      ownerOf,
+      sendClaim,
+      cardGroups,
+      hasRestriction,
+    });
   }
 
   /** Requests that wait for their owner. */

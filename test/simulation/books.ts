@@ -145,8 +145,11 @@ export class Books {
       Object.assign(before, { ...this.#effectsOf(index, decision), attempts, undelivered });
       attempts.add(decision.attempt);
     } else if (outcome === 'same') {
-      const { attempts } = this.#at(index, transaction);
-      attempts.add(decision.attempt);
+      const before = this.#at(index, transaction);
+      // What its only attempt was answered with is what a completion will name.
+      const isUnheard = [...before.attempts].every((each) => each === decision.attempt);
+      if (isUnheard) before.authorizationCode = decision.authorizationCode;
+      before.attempts.add(decision.attempt);
     }
   }
 
