@@ -10,7 +10,13 @@ import { closingLine } from './test-reporter.ts';
 
 const reporter = new URL('./test-reporter.ts', import.meta.url).href;
 
-function run(source: string): { readonly lastLine: string | undefined; readonly status: number | null } {
+interface Run {
+  readonly lastLine: string | undefined;
+  readonly status: number | null;
+  readonly text: string;
+}
+
+function run(source: string): Run {
   const folder = mkdtempSync(join(tmpdir(), 'quadrant-reporter-'));
   try {
     writeFileSync(join(folder, 'a.test.mjs'), source);
@@ -23,21 +29,28 @@ function run(source: string): { readonly lastLine: string | undefined; readonly 
       join(folder, 'a.test.mjs'),
     ];
     const { stdout, status } = spawnSync(process.execPath, args, { encoding: 'utf8', env: environment });
-    return { lastLine: stdout.trim().split('\n').at(-1), status };
+    return { lastLine: stdout.trim().split('\n').at(-1), status, text: stdout };
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
+const head = "import { test } from 'node:test';\n";
+
 test('the closing line has the real counts of a run, and a failure ends it non-zero', () => {
-  const head = "import { test } from 'node:test';\n";
-  assert.deepEqual(run(`${head}test('a', () => {}); test('b', () => {});`), {
-    lastLine: '2 passed, 0 failed, 0 skipped',
-    status: 0,
-  });
+  const ends = ({ lastLine, status }: Run): unknown[] => [lastLine, status];
+  const good = run(`${head}test('a', () => {}); test('b', () => {});`);
+  assert.deepEqual(ends(good), ['2 passed, 0 failed, 0 skipped', 0]);
+  assert.doesNotMatch(good.text, /FAILED/);
   const bad = run(`${head}test('a', () => {}); test('b', () => { throw new Error(); }); test['skip']('c', () => {});`);
-  assert.deepEqual(bad, { lastLine: '1 passed, 1 failed, 1 skipped', status: 1 });
-  assert.deepEqual(run('syntax error'), { lastLine: '0 passed, 1 failed, 0 skipped', status: 1 });
+  assert.deepEqual(ends(bad), ['1 passed, 1 failed, 1 skipped', 1]);
+  assert.deepEqual(ends(run('syntax error')), ['0 passed, 1 failed, 0 skipped', 1]);
+});
+
+test('a failure is told in full before the tests after it have run', () => {
+  const slow = "test('after', () => { console.log('later'); });";
+  const { text } = run(`${head}test('bad', () => { throw new Error('what was wrong'); });${slow}`);
+  assert.match(text, /FAILED: bad \(.*a\.test\.mjs\)\n.*what was wrong/);
 });
 
 test('a run of no tests is not ok, nor is one with a cancelled test', () => {

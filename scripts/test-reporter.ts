@@ -1,4 +1,6 @@
+import { relative } from 'node:path';
 import type { TestEvent } from 'node:test/reporters';
+import { inspect } from 'node:util';
 
 interface Counts {
   readonly tests: number;
@@ -18,12 +20,35 @@ export function closingLine(counts: Counts): { readonly line: string; readonly o
   return { line, ok: failed === 0 && counts.passed > 0 };
 }
 
-/** A reporter for node:test that prints the closing line only; another reporter tells the rest. */
+/** A suite that fails because a test in it did, which has been told by itself. */
+function isOfSubtests(error: Error): boolean {
+  return 'failureType' in error && error.failureType === 'subtestsFailed';
+}
+
+/** How many of the slowest files are named at the end. */
+const slowestNamed = 8;
+
+/**
+ * A reporter for node:test beside one that tells the rest: it prints a failure in full as soon as it is seen, for a run that is ended
+ * from outside has no end at which to tell it; at the end the slowest files and the closing line.
+ */
 export default async function* report(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   let counts: Counts = { tests: 0, passed: 0, cancelled: 0, skipped: 0, todo: 0 };
+  const files: { readonly file: string; readonly ms: number }[] = [];
   for await (const event of source) {
-    // A summary with no file is that of the whole run.
-    if (event.type === 'test:summary' && event.data.file === undefined) counts = event.data.counts;
+    if (event.type === 'test:summary') {
+      // A summary with no file is that of the whole run.
+      if (event.data.file === undefined) counts = event.data.counts;
+      else files.push({ file: relative(process.cwd(), event.data.file), ms: event.data.duration_ms });
+    } else if (event.type === 'test:fail' && !isOfSubtests(event.data.details.error)) {
+      const { name, file, details } = event.data;
+      const at = file === undefined ? '' : ` (${relative(process.cwd(), file)})`;
+      yield `\nFAILED: ${name}${at}\n${inspect(details.error.cause ?? details.error, { depth: 6 })}\n\n`;
+    }
+  }
+  if (files.length > 1) {
+    const slowest = files.sort((one, other) => other.ms - one.ms).slice(0, slowestNamed);
+    yield `\nslowest files: ${slowest.map(({ file, ms }) => `${file} ${Math.round(ms / 1_000)} s`).join(', ')}\n`;
   }
   const { line, ok } = closingLine(counts);
   if (!ok) process.exitCode = 1;

@@ -214,6 +214,10 @@ export class CardChanges {
       if (found === undefined || next === undefined || ledger.cardByPanHash(this.#hash(next)) !== undefined) {
         return undefined;
       }
+      // As where a replacement is entered: the numbers of a card are of one range.
+      const configuration = process.running?.groups.configuration;
+      const ranges = [...card.pans, next].map((pan) => configuration?.rangeOf(panOf(pan)).prefix);
+      if (ranges.some((prefix) => prefix !== ranges[0])) return undefined;
       card.pans.push(next);
       this.#cluster.scheduler.trace(process.id, `replaces a number of ${found.cardId}`);
       const by = sealNumber(panOf(next), this.#cardKeys, this.#random);
