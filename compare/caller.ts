@@ -4,12 +4,16 @@ import { maskCardData } from '../base/pan.ts';
 import type { EncodedKey, KeyRange } from '../store/canonical.ts';
 import {
   areRising,
+  digestsOf,
+  digestWidth,
+  endsOf,
   parseCompareReply,
   type CompareCall,
   type CompareCallKind,
   type CompareSide,
   type ParsedReply,
 } from './protocol.ts';
+import { unpackMessage } from './packing.ts';
 import type { Inconclusive, InconclusiveReason } from './result.ts';
 
 /** A side gave no answer that can be used; from then on it is not asked again. */
@@ -28,16 +32,28 @@ type ContentOf<Kind extends CompareCallKind> = Omit<
   'kind' | 'compare' | 'group' | 'copy'
 >;
 
-interface BlocksOfReference {
+/** Blocks of a range: their ends, digests and numbers of rows, in key order. */
+export interface BlockDigests {
   readonly ends: readonly (EncodedKey | null)[];
   readonly digests: readonly string[];
-  readonly rows: number;
+  readonly rows: readonly number[];
+}
+
+interface BlocksOfReference extends BlockDigests {
   readonly done: boolean;
 }
+
+/** A range whose blocks' ends are known: listed, or every `size` whole numbers between two. */
+export type RangeOfBlocks = Extract<CompareCall, { kind: 'digests' }>['ranges'][number];
 
 export interface RowOfSide {
   readonly key: EncodedKey;
   readonly digest: string;
+}
+
+export interface RowsOfSide {
+  readonly rows: readonly RowOfSide[];
+  readonly done: boolean;
 }
 
 /**
@@ -83,41 +99,61 @@ export class SideCaller {
     this.base = reply.base;
   }
 
-  async blocks(table: string, range: KeyRange, size: number): Promise<BlocksOfReference> {
-    const reply = await this.#call('blocks', { table, ...range, size });
-    const inner = reply.ends.filter((end) => end !== null);
-    const last = reply.ends.at(-1) ?? null;
-    const nullEnds = reply.ends.length - inner.length;
-    const endsWell = reply.done
-      ? JSON.stringify(last) === JSON.stringify(range.through) && nullEnds === (range.through === null ? 1 : 0)
-      : nullEnds === 0;
-    if (reply.digests.length !== reply.ends.length || !endsWell || !areRising(range.after, inner, range.through)) {
-      this.#fail('garbage', 'its blocks do not cover the range');
+  /** Keys, rising, that cut the range into parts with about as many rows. */
+  async split(table: string, range: KeyRange, parts: number): Promise<readonly EncodedKey[]> {
+    const { keys } = await this.#call('split', { table, ...range, parts });
+    if (keys.length >= parts || !areRising(range.after, keys, range.through)) {
+      this.#fail('garbage', 'its parts are not in the range');
     }
-    return reply;
+    return keys;
+  }
+
+  /** The first blocks of each range, all of them where `done`. */
+  async blocks(table: string, ranges: readonly KeyRange[], size: number, brief = false): Promise<BlocksOfReference[]> {
+    const reply = await this.#call('blocks', { table, ranges: [...ranges], size, ...(brief && { brief }) });
+    if (reply.ranges.length !== ranges.length) this.#fail('garbage', 'it does not answer for the ranges asked');
+    return reply.ranges.map(({ ends, digests, rows, done }, at) => {
+      const range = ranges[at] ?? { after: null, through: null };
+      const inner = ends.filter((end) => end !== null);
+      const nullEnds = ends.length - inner.length;
+      const endsWell = done
+        ? JSON.stringify(ends.at(-1) ?? null) === JSON.stringify(range.through) &&
+          nullEnds === (range.through === null ? 1 : 0)
+        : nullEnds === 0;
+      if (!endsWell || rows.length !== ends.length || !areRising(range.after, inner, range.through)) {
+        this.#fail('garbage', 'its blocks do not cover the range');
+      }
+      return { ends, digests: this.#digests(digests, brief, ends.length), rows, done };
+    });
   }
 
   async digests(
     table: string,
-    after: EncodedKey | null,
-    ends: readonly (EncodedKey | null)[],
+    ranges: readonly RangeOfBlocks[],
     size: number,
-  ): Promise<readonly string[]> {
-    const { digests } = await this.#call('digests', { table, after, ends, size });
-    if (digests.length !== ends.length) this.#fail('garbage', `${digests.length} digests for ${ends.length} blocks`);
-    return digests;
+    brief = false,
+  ): Promise<readonly BlockDigests[]> {
+    const reply = await this.#call('digests', { table, ranges: [...ranges], size, ...(brief && { brief }) });
+    if (reply.ranges.length !== ranges.length) this.#fail('garbage', 'it does not answer for the ranges asked');
+    return ranges.map((range, at) => {
+      const ends = endsOf(range, size);
+      const { digests, rows } = reply.ranges[at] ?? { digests: '', rows: [] };
+      if (rows.length !== ends.length) this.#fail('garbage', `${rows.length} answers for ${ends.length} blocks`);
+      return { ends, digests: this.#digests(digests, brief, ends.length), rows };
+    });
   }
 
-  async rows(table: string, range: KeyRange): Promise<{ readonly rows: readonly RowOfSide[]; readonly done: boolean }> {
-    const { keys, digests, done } = await this.#call('rows', { table, ...range });
-    if (
-      digests.length !== keys.length ||
-      (!done && keys.length === 0) ||
-      !areRising(range.after, keys, range.through)
-    ) {
-      this.#fail('garbage', 'its rows are not in the range and order that were asked for');
-    }
-    return { rows: keys.map((key, at) => ({ key, digest: digests[at] ?? '' })), done };
+  async rows(table: string, ranges: readonly KeyRange[]): Promise<readonly RowsOfSide[]> {
+    const reply = await this.#call('rows', { table, ranges: [...ranges] });
+    if (reply.ranges.length !== ranges.length) this.#fail('garbage', 'it does not answer for the ranges asked');
+    return ranges.map((range, at) => {
+      const { keys, digests, done } = reply.ranges[at] ?? { keys: [], digests: '', done: false };
+      if ((!done && keys.length === 0) || !areRising(range.after, keys, range.through)) {
+        this.#fail('garbage', 'its rows are not in the range and order that were asked for');
+      }
+      const taken = this.#digests(digests, false, keys.length);
+      return { rows: keys.map((key, index) => ({ key, digest: taken[index] ?? '' })), done };
+    });
   }
 
   async columns(table: string, keys: readonly EncodedKey[]): Promise<ParsedReply<'columns'>['rows']> {
@@ -175,6 +211,13 @@ export class SideCaller {
     await withTimeout(this.#clock, this.#timeoutMs, answered).catch(() => undefined);
   }
 
+  #digests(packed: string, brief: boolean, expected: number): string[] {
+    return (
+      digestsOf(packed, digestWidth(brief), expected) ??
+      this.#fail('garbage', `not ${expected} digests where they ought to be`)
+    );
+  }
+
   async #call<Kind extends CompareCallKind>(
     kind: Kind,
     asked: ContentOf<Kind>,
@@ -191,7 +234,7 @@ export class SideCaller {
       return this.#fail('unreachable', describeError(error));
     }
     this.replyBytes += sizeOf(content);
-    const reply = parseCompareReply(kind, content);
+    const reply = parseCompareReply(kind, unpackMessage(content));
     if (reply.kind === 'failed' && 'table' in asked) this.failedAt = asked.table as string;
     if (reply.kind === 'garbage') return this.#fail('garbage', (reply as { message: string }).message);
     if (reply.kind === 'failed') {

@@ -3,6 +3,13 @@ import type { SideCaller } from './caller.ts';
 import { compareTable, ofEach, rowAsFound, wrongVotes, type LogStretch, type TableOptions } from './compare-table.ts';
 import type { Difference, TableResult } from './result.ts';
 
+interface LogOptions {
+  readonly markIndex: number;
+  readonly verifyChain: boolean;
+  /** Entries up to this index are left out. */
+  readonly since: number;
+}
+
 /**
  * The log of all sides. Each has trimmed its own up to some entry, its base; so it is compared in stretches from base
  * to base, each among the sides that have it. What only one side still has is held against its own hash chain; and all
@@ -10,11 +17,11 @@ import type { Difference, TableResult } from './result.ts';
  * What has been trimmed everywhere is judged by nothing but the folds.
  */
 export async function compareLog(
-  options: Omit<TableOptions, 'chain' | 'range'>,
-  verifyChain: boolean,
+  options: Omit<TableOptions, 'chain' | 'range' | 'even'>,
+  { markIndex, verifyChain, since }: LogOptions,
 ): Promise<TableResult> {
   const { sides, maximumListed } = options;
-  const bases = [...new Set(sides.map(({ base }) => base))].sort((one, other) => one - other);
+  const bases = [...new Set(sides.map(({ base }) => Math.max(base, since)))].sort((one, other) => one - other);
   let total: TableResult | undefined;
   for (const [at, base] of bases.entries()) {
     const stretch: LogStretch = { after: base, through: bases[at + 1] };
@@ -26,6 +33,7 @@ export async function compareLog(
       maximumListed: maximumListed - listed,
       chain: verifyChain ? stretch : undefined,
       range: rangeOf(stretch),
+      even: { from: base, through: stretch.through ?? markIndex },
     });
     total = total === undefined ? result : joined(total, result);
     if (base === 0) continue;
@@ -90,9 +98,9 @@ async function misplacedEntries(
   sides: readonly SideCaller[],
   base: number,
 ): Promise<Difference[]> {
-  const answers = await ofEach(sides, (side) => side.rows(table.name, { after: null, through: [`i${base}`] }));
+  const answers = await ofEach(sides, (side) => side.rows(table.name, [{ after: null, through: [`i${base}`] }]));
   return answers.flatMap(({ side, answer }) =>
-    answer.rows.map(({ key, digest }): Difference => {
+    (answer[0]?.rows ?? []).map(({ key, digest }): Difference => {
       const place = {
         ...rowAsFound({ key, here: digest, right: null, sources: [] }),
         node: side.node,

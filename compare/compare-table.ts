@@ -1,7 +1,14 @@
 import { maskCardData } from '../base/pan.ts';
-import { compareKeys, emptyDigest, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
+import { compareKeys, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
-import { SideFailed, type RowOfSide, type SideCaller } from './caller.ts';
+import {
+  SideFailed,
+  type BlockDigests,
+  type RangeOfBlocks,
+  type RowOfSide,
+  type RowsOfSide,
+  type SideCaller,
+} from './caller.ts';
 import { limits } from './protocol.ts';
 import type { ColumnDifference, Difference, RowAsFound, TableResult } from './result.ts';
 
@@ -22,6 +29,10 @@ export interface TableOptions {
   readonly onRows?: (rows: number) => void;
   /** Only rows with these keys; default all. */
   readonly range?: KeyRange;
+  /** Of a log: the indexes that the range's entries have, if none is missing; the first one excluded. */
+  readonly even?: { readonly from: number; readonly through: number } | undefined;
+  /** Calls that each side has at a time, for parts of the table. */
+  readonly workers: number;
 }
 
 /** Entries after an index, up to another one or to the end. */
@@ -35,6 +46,46 @@ interface Suspect {
   readonly range: KeyRange;
   readonly rows: number;
   readonly sides: readonly { readonly side: SideCaller; readonly empty: boolean }[];
+}
+
+interface BlocksOfSide {
+  readonly side: SideCaller;
+  readonly blocks: BlockDigests;
+}
+
+/** Blocks that are looked into together: bounds what is known of them at a time where everything differs. */
+const suspectsAtOnce = 32;
+/** Answers that the reference is ahead of the slowest side. */
+const answersAhead = 4;
+const noBlocks: BlockDigests = { ends: [], digests: [], rows: [] };
+const noRows: RowsOfSide = { rows: [], done: true };
+
+/** Those of the reference's blocks, the first one after `after`, that others have otherwise. */
+function unequalIn(after: EncodedKey | null, own: BlockDigests, others: readonly BlocksOfSide[]): Suspect[] {
+  return own.ends.flatMap((through, at) => {
+    const sides = others
+      .filter(({ blocks }) => blocks.digests[at] !== own.digests[at])
+      .map(({ side, blocks }) => ({ side, empty: blocks.rows[at] === 0 }));
+    const range = { after: at === 0 ? after : (own.ends[at - 1] ?? null), through };
+    return sides.length === 0 ? [] : [{ range, rows: own.rows[at] ?? 0, sides }];
+  });
+}
+
+/** As many together as one call may ask for: ranges, and rows in them. */
+function batchesOf(suspects: readonly Suspect[], mostRows: number): Suspect[][] {
+  const batches: Suspect[][] = [];
+  let rows = Infinity;
+  for (const suspect of suspects) {
+    const batch = batches.at(-1);
+    if (batch === undefined || rows + suspect.rows > mostRows || batch.length >= limits.ranges) {
+      batches.push([suspect]);
+      rows = suspect.rows;
+    } else {
+      batch.push(suspect);
+      rows += suspect.rows;
+    }
+  }
+  return batches;
 }
 
 interface Finding {
@@ -86,17 +137,14 @@ class TablePass {
   }
 
   async run(): Promise<TableResult> {
-    const [size = 1_024] = this.#options.blockSizes;
     const { range = { after: null, through: null }, chain } = this.#options;
     const { sides, expected } = this.#options;
     const others = expected === undefined ? sides.slice(1) : [...sides.slice(1), expected];
-    const suspects = await this.#unequalBlocks(range, others, size, (rows, blocks) => {
-      this.#rows += rows;
-      this.#blocks += blocks;
-      this.#options.onRows?.(this.#rows);
-    });
+    const suspects = await this.#setAside(range, others);
     if (chain !== undefined) await this.#verifyChains(suspects, chain);
-    for (const suspect of suspects) await this.#narrow(suspect, 1);
+    for (let at = 0; at < suspects.length; at += suspectsAtOnce) {
+      await this.#lookInto(suspects.slice(at, at + suspectsAtOnce));
+    }
     await this.#describe();
     return {
       table: this.#table.name,
@@ -110,75 +158,266 @@ class TablePass {
     };
   }
 
-  /** The blocks of the range that differ, in key order. The reference digests the next ones while the others do these. */
-  async #unequalBlocks(
+  /** The blocks of the range that differ, in key order. */
+  async #setAside(range: KeyRange, sides: readonly SideCaller[]): Promise<Suspect[]> {
+    const { even, workers } = this.#options;
+    if (even !== undefined) return this.#unequalEvenBlocks(range, even, sides);
+    const cuts = workers === 1 ? [] : await this.#reference.split(this.#table.name, range, workers);
+    const ends = [...cuts, range.through];
+    const parts = ends.map((through, at) => ({ after: at === 0 ? range.after : (ends[at - 1] ?? null), through }));
+    return (await Promise.all(parts.map((part) => this.#unequalBlocks(part, sides)))).flat();
+  }
+
+  get #largestSize(): number {
+    return this.#options.blockSizes[0] ?? 1_024;
+  }
+
+  #count(blocks: BlockDigests): void {
+    this.#rows += blocks.rows.reduce((sum, each) => sum + each, 0);
+    this.#blocks += blocks.ends.length;
+    this.#options.onRows?.(this.#rows);
+  }
+
+  /** Where the ends of blocks are known, all sides go through the range for themselves, none waits for another. */
+  async #unequalEvenBlocks(
     range: KeyRange,
+    { from, through }: { readonly from: number; readonly through: number },
     sides: readonly SideCaller[],
-    size: number,
-    count: (rows: number, blocks: number) => void = () => undefined,
   ): Promise<Suspect[]> {
-    const suspects: Suspect[] = [];
-    let after = range.after;
-    let page = this.#reference.blocks(this.#table.name, range, size);
-    for (;;) {
-      const { ends, digests, rows, done } = await page;
-      if (!done) {
-        page = this.#reference.blocks(this.#table.name, { after: ends.at(-1) ?? null, through: range.through }, size);
-        // Its failure is met where it is awaited; until then it must not count as unhandled.
-        page.catch(() => undefined);
-      }
-      count(rows, ends.length);
+    const size = this.#largestSize;
+    const step = size * Math.max(1, Math.floor(limits.digestedRows / size / 2));
+    const pages: RangeOfBlocks[] = [];
+    for (let at = from; pages.length === 0 || at < through; at += step) {
+      pages.push({ after: at === from ? range.after : [`i${at}`], even: [at, Math.min(at + step, through)] });
+    }
+    const answers = await ofEach([this.#reference, ...sides], (side) =>
+      inParallel(pages, this.#options.workers, async (page) => {
+        const [blocks] = await side.digests(this.#table.name, [page], size);
+        if (blocks === undefined) throw new RangeError('one answer for one range');
+        if (side === this.#reference) this.#count(blocks);
+        return blocks;
+      }),
+    );
+    const ofReference = this.#ofReference(answers);
+    const others = answers.filter(({ side }) => side !== this.#reference);
+    return pages.flatMap(({ after }, at) =>
+      unequalIn(
+        after,
+        ofReference[at] ?? noBlocks,
+        others.map(({ side, answer }) => ({ side, blocks: answer[at] ?? noBlocks })),
+      ),
+    );
+  }
+
+  /** What the reference answered among all. Throws when it did not: what the others said is then held against nothing. */
+  #ofReference<Answer>(answers: readonly { readonly side: SideCaller; readonly answer: Answer }[]): Answer {
+    const own = answers.find(({ side }) => side === this.#reference);
+    if (own === undefined) throw new SideFailed(this.#reference, this.#reference.failure?.message ?? 'no answer');
+    return own.answer;
+  }
+
+  /** The reference goes ahead, by a few answers at most; the others follow, each at its own pace. */
+  async #unequalBlocks(range: KeyRange, sides: readonly SideCaller[]): Promise<Suspect[]> {
+    const size = this.#largestSize;
+    const suspects: Promise<Suspect[]>[] = [];
+    const tails = new Map<SideCaller, Promise<unknown>>();
+    for (let { after } = range; ;) {
       const start = after;
-      const answers = await ofEach(sides, (side) => side.digests(this.#table.name, start, ends, size));
-      ends.forEach((end, at) => {
-        const unequal = answers.flatMap(({ side, answer }) =>
-          answer[at] === digests[at] ? [] : [{ side, empty: answer[at] === emptyDigest }],
+      const [page] = await this.#reference.blocks(this.#table.name, [{ after, through: range.through }], size);
+      if (page === undefined) throw new RangeError('one answer for one range');
+      this.#count(page);
+      const answers = ofEach(sides, (side) => {
+        const answer = (tails.get(side) ?? Promise.resolve()).then(async () => {
+          const [blocks = noBlocks] = await side.digests(this.#table.name, [{ after: start, ends: page.ends }], size);
+          return blocks;
+        });
+        tails.set(
+          side,
+          answer.catch(() => undefined),
         );
-        const rowsHere = at < ends.length - 1 ? size : rows - size * (ends.length - 1);
-        if (unequal.length > 0) suspects.push({ range: { after, through: end }, rows: rowsHere, sides: unequal });
-        after = end;
+        return answer;
       });
-      if (done) return suspects;
+      suspects.push(
+        answers.then((all) =>
+          unequalIn(
+            start,
+            page,
+            all.map(({ side, answer }) => ({ side, blocks: answer })),
+          ),
+        ),
+      );
+      // An error of ours is met where all are awaited.
+      suspects.at(-1)?.catch(() => undefined);
+      await suspects.at(-answersAhead);
+      if (page.done) return (await Promise.all(suspects)).flat();
+      after = page.ends.at(-1) ?? null;
     }
   }
 
-  async #narrow(suspect: Suspect, level: number): Promise<void> {
-    const size = this.#options.blockSizes[level];
-    if (suspect.sides.every(({ empty }) => empty) && this.#isFull()) {
-      // Listing is over, and how many rows are missing is known: no more need travel.
-      const lacking = new Set(suspect.sides.map(({ side }) => side));
-      const votes = this.#voters().map((side) => ({ side, digest: lacking.has(side) ? undefined : 'present' }));
-      this.#count(wrongVotes(votes, this.#broken).wrong, suspect.rows);
-      return;
+  /** From blocks down to rows: all of these with each step, so that a step is a call or two. */
+  async #lookInto(suspects: readonly Suspect[]): Promise<void> {
+    let smaller = suspects;
+    for (const size of this.#options.blockSizes.slice(1)) smaller = await this.#cut(smaller, size);
+    for (const batch of batchesOf(smaller, limits.rows)) await this.#compareRows(batch);
+  }
+
+  /** The parts of `size` rows in which they differ; what is no larger stays as it is. */
+  async #cut(suspects: readonly Suspect[], size: number): Promise<Suspect[]> {
+    const open = suspects.filter((suspect) => !this.#isKnownEnough(suspect));
+    const parts = new Map<Suspect, readonly Suspect[]>();
+    const large = open.filter(({ rows }) => rows > size);
+    for (const batch of batchesOf(large, limits.digestedRows)) {
+      const found = await this.#cutTogether(batch, size);
+      batch.forEach((suspect, at) => {
+        const smaller = found[at] ?? [];
+        // Two parts may agree in brief digests by chance: where nothing was found its rows are looked at one by one.
+        const unexplained = suspect.sides.filter(
+          ({ side }) =>
+            side.failure === undefined && !smaller.some(({ sides }) => sides.some((each) => each.side === side)),
+        );
+        parts.set(
+          suspect,
+          unexplained.length === 0 ? smaller : [...smaller, { ...suspect, sides: unexplained, rows: 0 }],
+        );
+      });
     }
-    if (size === undefined || suspect.rows <= size) return this.#compareRows(suspect);
-    const sides = suspect.sides.map(({ side }) => side);
-    for (const smaller of await this.#unequalBlocks(suspect.range, sides, size)) await this.#narrow(smaller, level + 1);
+    return open.flatMap((suspect) => parts.get(suspect) ?? [suspect]);
+  }
+
+  async #cutTogether(batch: readonly Suspect[], size: number): Promise<Suspect[][]> {
+    const table = this.#table.name;
+    const found: Suspect[][] = batch.map(() => []);
+    const note = (at: number, after: EncodedKey | null, own: BlockDigests, others: readonly BlocksOfSide[]): void => {
+      found[at]?.push(...unequalIn(after, own, others));
+    };
+    const sides = [...new Set(batch.flatMap((suspect) => suspect.sides.map(({ side }) => side)))];
+    const isAsked = (side: SideCaller, { sides: unequal }: Suspect): boolean =>
+      side === this.#reference || unequal.some((each) => each.side === side);
+    const even = batch.map(({ range }) => this.#evenRange(range));
+    if (even.every((each) => each !== undefined)) {
+      const answers = await ofEach([this.#reference, ...sides], async (side) => {
+        const asked = even.filter((_, at) => isAsked(side, batch[at] as Suspect));
+        const blocks = await side.digests(table, asked, size, true);
+        return new Map(asked.map((range, at) => [range, blocks[at] ?? noBlocks]));
+      });
+      const own = this.#ofReference(answers);
+      even.forEach((range, at) => {
+        const others = answers.filter(({ side, answer }) => side !== this.#reference && answer.has(range));
+        note(
+          at,
+          range.after,
+          own.get(range) ?? noBlocks,
+          others.map(({ side, answer }) => ({ side, blocks: answer.get(range) ?? noBlocks })),
+        );
+      });
+      return found;
+    }
+    let left = batch.map(({ range }, at) => ({ at, range }));
+    while (left.length > 0) {
+      const pages = await this.#reference.blocks(
+        table,
+        left.map(({ range }) => range),
+        size,
+        true,
+      );
+      const asked = left.map(({ at, range: { after } }, index) => ({
+        at,
+        after,
+        own: pages[index] ?? { ...noBlocks, done: true },
+      }));
+      const answers = await ofEach(sides, async (side) => {
+        const mine = asked.filter(({ at }) => isAsked(side, batch[at] as Suspect));
+        const blocks =
+          mine.length === 0
+            ? []
+            : await side.digests(
+                table,
+                mine.map(({ after, own }) => ({ after, ends: own.ends })),
+                size,
+                true,
+              );
+        return new Map(mine.map(({ at }, index) => [at, blocks[index] ?? noBlocks]));
+      });
+      for (const { at, after, own } of asked) {
+        const others = answers.filter(({ answer }) => answer.has(at));
+        note(
+          at,
+          after,
+          own,
+          others.map(({ side, answer }) => ({ side, blocks: answer.get(at) ?? noBlocks })),
+        );
+      }
+      left = asked
+        .filter(({ own }) => !own.done)
+        .map(({ at, own }) => ({
+          at,
+          range: { after: own.ends.at(-1) ?? null, through: batch[at]?.range.through ?? null },
+        }));
+    }
+    return found;
+  }
+
+  /** A range of a log, whose blocks' ends need not be asked for. */
+  #evenRange({ after, through }: KeyRange): RangeOfBlocks | undefined {
+    const { even } = this.#options;
+    const [from, to] = [after?.[0] ?? `i${even?.from ?? 0}`, through?.[0] ?? `i${even?.through ?? 0}`];
+    return even === undefined ? undefined : { after, even: [Number(from.slice(1)), Number(to.slice(1))] };
+  }
+
+  /** Listing is over, and how many rows are missing is known: no more need travel. */
+  #isKnownEnough(suspect: Suspect): boolean {
+    if (!this.#isFull() || !suspect.sides.every(({ empty }) => empty)) return false;
+    const lacking = new Set(suspect.sides.map(({ side }) => side));
+    const votes = this.#voters().map((side) => ({ side, digest: lacking.has(side) ? undefined : 'present' }));
+    this.#countUnlisted(wrongVotes(votes, this.#broken).wrong, suspect.rows);
+    return true;
+  }
+
+  /** Asks each side once for the first rows of all of these, then walks one after the other. */
+  async #compareRows(batch: readonly Suspect[]): Promise<void> {
+    const sides = [...new Set(batch.flatMap((suspect) => suspect.sides.map(({ side }) => side)))];
+    const table = this.#table.name;
+    const answers = await ofEach([this.#reference, ...sides], async (side) => {
+      const mine = batch.filter(
+        (suspect) => side === this.#reference || suspect.sides.some((each) => each.side === side && !each.empty),
+      );
+      const rows =
+        mine.length === 0
+          ? []
+          : await side.rows(
+              table,
+              mine.map(({ range }) => range),
+            );
+      return new Map(mine.map((suspect, at) => [suspect, rows[at]]));
+    });
+    this.#ofReference(answers);
+    for (const suspect of batch) {
+      await this.#walk(suspect, (side) => answers.find((each) => each.side === side)?.answer.get(suspect));
+    }
   }
 
   /** Walks the rows of the reference and of the sides that differ together, in key order. */
-  async #compareRows({ range, sides }: Suspect): Promise<void> {
+  async #walk({ range, sides }: Suspect, first: (side: SideCaller) => RowsOfSide | undefined): Promise<void> {
     const unequal = sides.filter(({ side }) => side.failure === undefined);
-    const reference = new RowStream(this.#reference, this.#table.name, range, false);
-    const streams = unequal.map(({ side, empty }) => new RowStream(side, this.#table.name, range, empty));
+    const stream = (side: SideCaller, empty: boolean): RowStream =>
+      new RowStream(side, this.#table.name, range, empty ? noRows : first(side));
+    const reference = stream(this.#reference, false);
+    const streams = unequal.map(({ side, empty }) => stream(side, empty));
     // What is not walked is as the reference: its block has the same digest.
     const alike = this.#voters().filter((side) => !unequal.some((each) => each.side === side));
     for (;;) {
-      const heads = await ofEach(streams, (stream) => stream.head());
+      const heads = await ofEach(streams, (each) => each.head());
       const first = await reference.head();
       const lowest = [first, ...heads.map(({ answer }) => answer)].reduce(lowerRow, undefined);
       if (lowest === undefined) return;
-      const take = (stream: RowStream, head: RowOfSide | undefined): string | undefined => {
+      const take = (from: RowStream, head: RowOfSide | undefined): string | undefined => {
         if (head === undefined || compareKeys(head.key, lowest.key) !== 0) return undefined;
-        stream.advance();
+        from.advance();
         return head.digest;
       };
       const ofReference = take(reference, first);
       const { expected } = this.#options;
-      const taken = heads.map(({ side: stream, answer }): Vote => ({
-        side: stream.side,
-        digest: take(stream, answer),
-      }));
+      const taken = heads.map(({ side: each, answer }): Vote => ({ side: each.side, digest: take(each, answer) }));
       // The reference is among those that are alike, and first.
       const votes: Vote[] = [
         ...alike.map((side) => ({ side, digest: ofReference })),
@@ -198,7 +437,7 @@ class TablePass {
     const right = expected ?? most;
     const wrong = votes.filter(({ digest }) => digest !== right.digest);
     if (this.#isFull()) {
-      this.#count(wrong, 1);
+      this.#countUnlisted(wrong, 1);
       return;
     }
     const kindOf = ({ digest }: Vote): RowDifferenceKind => {
@@ -277,14 +516,23 @@ class TablePass {
    */
   async #verifyChains(suspects: readonly Suspect[], { after: start, through }: LogStretch): Promise<void> {
     const unequal = new Set(suspects.flatMap(({ sides }) => sides.map(({ side }) => side)));
+    const { workers, even } = this.#options;
+    const share = Math.ceil(((even?.through ?? start) - start) / workers);
+    const parts = Array.from({ length: workers }, (_, at) => ({
+      from: start + at * share,
+      to: at === workers - 1 ? through : start + (at + 1) * share,
+    }));
     const answers = await ofEach([this.#reference, ...unequal], async (side) => {
-      const faults: number[] = [];
-      for (let after: number | null = start; after !== null;) {
-        const reply: Awaited<ReturnType<SideCaller['chain']>> = await side.chain(after, through);
-        faults.push(...reply.faults.map(({ index }) => index));
-        after = reply.next;
-      }
-      return faults;
+      const faults = await inParallel(parts, workers, async ({ from, to }) => {
+        const indexes: number[] = [];
+        for (let after: number | null = from; after !== null;) {
+          const reply: Awaited<ReturnType<SideCaller['chain']>> = await side.chain(after, to);
+          indexes.push(...reply.faults.map(({ index }) => index));
+          after = reply.next;
+        }
+        return indexes;
+      });
+      return faults.flat();
     });
     if (this.#reference.failure !== undefined) throw new SideFailed(this.#reference, this.#reference.failure.message);
     for (const { side, answer } of answers) {
@@ -311,7 +559,7 @@ class TablePass {
     return this.#differences.length + this.#pending.length >= this.#options.maximumListed;
   }
 
-  #count(wrong: readonly Vote[], rows: number): void {
+  #countUnlisted(wrong: readonly Vote[], rows: number): void {
     this.#unlisted += rows * wrong.length;
     for (const { side } of wrong) this.#nodesThatDiffer.add(side.node);
   }
@@ -391,30 +639,53 @@ class RowStream {
   #after: EncodedKey | null;
   #rows: readonly RowOfSide[] = [];
   #at = 0;
-  #done: boolean;
+  #done = false;
 
-  constructor(side: SideCaller, table: string, range: KeyRange, empty: boolean) {
+  /** `first`: its first rows, when they have been fetched. */
+  constructor(side: SideCaller, table: string, range: KeyRange, first: RowsOfSide | undefined) {
     this.side = side;
     this.#table = table;
     this.#after = range.after;
     this.#through = range.through;
-    this.#done = empty;
+    if (first !== undefined) this.#take(first);
   }
 
   async head(): Promise<RowOfSide | undefined> {
     if (this.#at >= this.#rows.length && !this.#done) {
-      const { rows, done } = await this.side.rows(this.#table, { after: this.#after, through: this.#through });
-      this.#rows = rows;
-      this.#at = 0;
-      this.#done = done;
-      this.#after = rows.at(-1)?.key ?? this.#after;
+      const [page = noRows] = await this.side.rows(this.#table, [{ after: this.#after, through: this.#through }]);
+      this.#take(page);
     }
     return this.#rows[this.#at];
+  }
+
+  #take({ rows, done }: RowsOfSide): void {
+    this.#rows = rows;
+    this.#at = 0;
+    this.#done = done;
+    this.#after = rows.at(-1)?.key ?? this.#after;
   }
 
   advance(): void {
     this.#at++;
   }
+}
+
+/** Results in the order of the items; at most so many at a time. */
+async function inParallel<Item, Result>(
+  items: readonly Item[],
+  atOnce: number,
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < items.length) {
+      const at = next++;
+      results[at] = await work(items[at] as Item);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+  return results;
 }
 
 /** Asks all at once; those that fail are left out, and have noted why. Any other error is ours. */

@@ -9,6 +9,7 @@ import { compareTable, ofEach, rowAsFound } from './compare-table.ts';
 import { checkDerived, derivationTables, toNodeRow, type NodeConfiguration, type NodeRow } from './derived.ts';
 import type { CompareSide } from './protocol.ts';
 import type { Difference, GroupResult, Inconclusive, Outcome, Recomputation, TableResult } from './result.ts';
+import { lookAgain, type LaterMark } from './second-look.ts';
 import { formatOf } from './tables.ts';
 
 export interface CompareOptions {
@@ -38,8 +39,14 @@ export interface CompareOptions {
   readonly onProgress?: (progress: GroupProgress) => void;
   /** Differences listed for each table; beyond them they are counted. Default 1,000. */
   readonly maximumListed?: number;
-  /** Rows of a block, and of the blocks within one that differs. Default 4,096, 512, 64 and 8. */
+  /** Has the leader append another mark, when rows differ: see `lookAgain`. Default: no second look. */
+  readonly laterMark?: () => Promise<LaterMark>;
+  /** Of the log only what comes after this index: its entries, and that all copies have the same one there. Default 0. */
+  readonly since?: number;
+  /** Rows of a block, and of the blocks within one that differs. Default 8,192, 1,024, 128, 16 and 4. */
   readonly blockSizes?: readonly number[];
+  /** Calls that each side has at a time, each about a part of the keys. Default 1. */
+  readonly workers?: number;
 }
 
 /** Rows of a table that have been compared, or entries that have been applied to a fold made anew. */
@@ -92,9 +99,18 @@ export async function compareGroup(options: CompareOptions): Promise<GroupResult
       : withDerived(results, outcomes, await derivedOf(nodes, options, options.topology), options);
   const checked = withDamages(derived, damages, checkedPages?.unchecked ?? new Map(), options);
   await Promise.all(sides.map((side) => side.close()));
+  const { laterMark } = options;
+  const judged = laterMark === undefined ? checked.tables : await lookAgain(checked.tables, { ...options, laterMark });
   const asked = recomputed?.side === undefined ? sides : [...sides, recomputed.side];
   const replyBytes = asked.reduce((sum, side) => sum + side.replyBytes, 0);
-  return { group, markIndex, ...checked, ...(recomputed && { recomputation: recomputed.told }), replyBytes };
+  return {
+    group,
+    markIndex,
+    ...checked,
+    tables: judged,
+    ...(recomputed && { recomputation: recomputed.told }),
+    replyBytes,
+  };
 }
 
 const touchEveryMs = 15_000;
@@ -239,7 +255,8 @@ async function compareAmong(
         group: options.group,
         table,
         sides,
-        blockSizes: options.blockSizes ?? [4_096, 512, 64, 8],
+        blockSizes: options.blockSizes ?? [8_192, 1_024, 128, 16, 4],
+        workers: options.workers ?? 1,
         maximumListed: options.maximumListed ?? 1_000,
         onRows: (rows: number): void => {
           alive.touch();
@@ -248,7 +265,11 @@ async function compareAmong(
         },
       };
       const result = table.throughApplied
-        ? await compareLog(asked, options.verifyChain ?? true)
+        ? await compareLog(asked, {
+            markIndex: options.markIndex,
+            verifyChain: options.verifyChain ?? true,
+            since: Math.min(options.since ?? 0, options.markIndex),
+          })
         : await compareTable({ ...asked, chain: undefined, expected });
       return { result, alone: false };
     } catch (error) {

@@ -35,6 +35,8 @@ export class CompareDesk {
 
   answer(call: CompareCall): CompareReply {
     switch (call.kind) {
+      case 'prepare':
+        return { kind: 'prepared' };
       case 'integrity':
         return this.#checkIntegrity();
       case 'recompute':

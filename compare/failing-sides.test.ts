@@ -58,19 +58,27 @@ describe('a side that does not answer as it should', () => {
     runByHand(paths['n3'] ?? '', 'UPDATE card_transaction SET held_minor = 1 WHERE log_index IN (2, 700)');
     const replies = fc.oneof(
       fc.jsonValue(),
-      fc.constant({ kind: 'blocks', ends: [null], digests: '', rows: 0, done: false }),
-      fc.constant({ kind: 'blocks', ends: [['i1']], digests: 'A'.repeat(22) + '==', rows: -1, done: true }),
-      fc.constant({ kind: 'blocks', ends: [['i5'], ['i5']], digests: 'A'.repeat(43) + '=', rows: 1, done: false }),
-      fc.constant({ kind: 'rows', keys: [], digests: '', done: false }),
-      fc.constant({ kind: 'rows', keys: [['i9'], ['i1']], digests: 'A'.repeat(43) + '=', done: true }),
+      ...[
+        { ends: [null], digests: '', rows: [0], done: false },
+        { ends: [['i1']], digests: `${'A'.repeat(22)}==`, rows: [-1], done: true },
+        { ends: [['i5'], ['i5']], digests: `${'A'.repeat(43)}=`, rows: [1, 1], done: false },
+      ].map((range) => fc.constant({ kind: 'blocks', ranges: [range] })),
+      ...[
+        { keys: [], digests: '', done: false },
+        { keys: [['i9'], ['i1']], digests: `${'A'.repeat(43)}=`, done: true },
+      ].map((range) => fc.constant({ kind: 'rows', ranges: [range] })),
+      fc.constant({ kind: 'packed', deflated: 'AAAA' }),
+      fc.constant({ kind: 'split', keys: [['i9'], ['i1']] }),
+      fc.constant({ kind: 'digests', ranges: [] }),
+      fc.constant({ kind: 'digests', ranges: [{ digests: 'AAAA', rows: [1] }] }),
       fc.constant({ kind: 'columns', rows: [] }),
       fc.constant({ kind: 'chain', faults: [], next: 0 }),
-      fc.constant({ kind: 'digests', digests: 'AAAA' }),
       fc.constant(failed('snapshot-closed', 'the write-ahead log grew too long')),
     );
     const sides = sidesOf(context, paths);
     await fc.assert(
-      fc.asyncProperty(fc.constantFrom('n1', 'n2'), fc.nat(40), replies, async (node, good, reply) => {
+      fc.asyncProperty(fc.constantFrom('n1', 'n2'), fc.nat(40), replies, fc.constantFrom(1, 3), async (...chosen) => {
+        const [node, good, reply, workers] = chosen;
         let calls = 0;
         const spoiled = sides.map((side) => ({
           ...side,
@@ -80,7 +88,7 @@ describe('a side that does not answer as it should', () => {
             return side.node === node && calls++ >= good ? Promise.resolve(reply) : side.call(call);
           },
         }));
-        const result = await compareSides(spoiled, { markIndex });
+        const result = await compareSides(spoiled, { markIndex, workers });
         const others = summaries(result).filter((line) => !line.startsWith(node));
         assert.deepEqual(
           others,

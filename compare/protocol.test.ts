@@ -16,10 +16,23 @@ const group = groupId('a');
 const address = { compare: 'compare-1', group: 'a' };
 
 const calls: readonly CompareCall[] = [
+  { kind: 'prepare', ...address, workers: 2, maximumLoad: 0.8 },
   { kind: 'open', ...address, index: 1_502 },
-  { kind: 'blocks', ...address, table: 'log', after: null, through: null, size: 1_024 },
-  { kind: 'digests', ...address, table: 'card', after: ['ta.1.1.1'], ends: [['ta.1.1.2'], null], size: 32 },
-  { kind: 'rows', ...address, table: 'card_transaction', after: ['i5'], through: ['i9'] },
+  { kind: 'split', ...address, table: 'card', after: null, through: null, parts: 3 },
+  { kind: 'blocks', ...address, table: 'log', ranges: [{ after: null, through: null }], size: 1_024 },
+  {
+    kind: 'digests',
+    ...address,
+    table: 'card',
+    ranges: [
+      { after: ['ta.1.1.1'], ends: [['ta.1.1.2'], null] },
+      { after: null, ends: [null] },
+    ],
+    size: 32,
+    brief: true,
+  },
+  { kind: 'digests', ...address, table: 'log', ranges: [{ after: null, even: [0, 1_500] }], size: 256 },
+  { kind: 'rows', ...address, table: 'card_transaction', ranges: [{ after: ['i5'], through: ['i9'] }] },
   { kind: 'columns', ...address, table: 'log', keys: [['i1'], ['i7'], ['i-7']] },
   { kind: 'chain', ...address, after: 0 },
   { kind: 'chain', ...address, after: 0, through: 100 },
@@ -27,7 +40,7 @@ const calls: readonly CompareCall[] = [
   { kind: 'derived', ...address, table: 'card', after: null },
   { kind: 'integrity', ...address },
   { kind: 'recompute', ...address },
-  { kind: 'rows', ...address, copy: 'recomputed', table: 'card', after: null, through: null },
+  { kind: 'rows', ...address, copy: 'recomputed', table: 'card', ranges: [{ after: null, through: null }] },
   { kind: 'close', ...address },
 ];
 
@@ -46,21 +59,27 @@ describe('every kind of call', () => {
         return;
       }
       // Rows of a table with card data never travel.
-      assert.equal(kind, { open: 'opened', close: 'closed', derived: 'failed' }[call.kind as string] ?? call.kind);
+      assert.equal(
+        kind,
+        { prepare: 'prepared', open: 'opened', close: 'closed', derived: 'failed' }[call.kind as string] ?? call.kind,
+      );
     });
   }
 });
 
 test('a call that is none is not taken', () => {
-  const [, blocks] = calls;
+  const blocks = calls.find(({ kind }) => kind === 'blocks');
+  const digests = { ...blocks, kind: 'digests' };
   const wrong: readonly unknown[] = [
     undefined,
     {},
     { ...blocks, kind: 'drop' },
     { ...blocks, size: 0 },
     { ...blocks, size: limits.blockRows + 1 },
-    { ...blocks, after: ['x1'] },
-    { ...blocks, after: [] },
+    { ...blocks, ranges: [{ after: ['x1'], through: null }] },
+    { ...blocks, ranges: [{ after: [], through: null }] },
+    { ...blocks, ranges: [] },
+    { ...digests, ranges: [{ after: null, even: [0, 1_000_000_000] }] },
     { ...blocks, sql: '' },
   ];
   for (const each of wrong) assert.equal(parseCompareCall(each), undefined, JSON.stringify(each));
@@ -72,8 +91,11 @@ test('a call about a key of another shape, an unknown table or a closed snapshot
   const reader = SnapshotReader.open(path);
   const desk = deskOf(reader, tablesOf(group));
   const kindOf = (call: CompareCall): string => desk.answer(call).kind;
-  assert.equal(kindOf({ kind: 'rows', ...address, table: 'log', after: ['i1', 'i2'], through: null }), 'failed');
-  assert.equal(kindOf({ kind: 'rows', ...address, table: 'meta', after: null, through: null }), 'failed');
+  assert.equal(
+    kindOf({ kind: 'rows', ...address, table: 'log', ranges: [{ after: ['i1', 'i2'], through: null }] }),
+    'failed',
+  );
+  assert.equal(kindOf({ kind: 'rows', ...address, table: 'meta', ranges: [{ after: null, through: null }] }), 'failed');
   assert.equal(kindOf({ kind: 'close', ...address }), 'closed');
   assert.equal(kindOf({ kind: 'close', ...address }), 'closed');
   assert.equal(kindOf({ kind: 'chain', ...address, after: 0 }), 'failed');
@@ -86,6 +108,9 @@ test('reading an answer never throws, and tells nothing of what was in garbage',
       if (reply.kind === 'garbage') assert.match(reply.message, /^answer to [a-z]+, [a-z0-9.]*: [a-z_]+$/);
     }),
   );
-  const reply = parseCompareReply('rows', { kind: 'rows', keys: ['4761739001010119'], digests: '', done: true });
+  const reply = parseCompareReply('rows', {
+    kind: 'rows',
+    ranges: [{ keys: ['4761739001010119'], digests: '', done: true }],
+  });
   assert.ok(!JSON.stringify(reply).includes('4761739001010119'));
 });

@@ -1,8 +1,15 @@
 import { z } from 'zod';
 
 import { describeError } from '../base/errors.ts';
-import { compareKeys, digestBytes, isEncodedValue, type EncodedKey } from '../store/canonical.ts';
-import { isDamage, type SnapshotReader, type TableSpecification } from '../store/snapshot-reader.ts';
+import {
+  briefDigestBytes,
+  compareKeys,
+  digestBytes,
+  evenEnds,
+  isEncodedValue,
+  type EncodedKey,
+} from '../store/canonical.ts';
+import { isDamage, type Block, type SnapshotReader, type TableSpecification } from '../store/snapshot-reader.ts';
 import { formatOf, isConfigurationTable } from './tables.ts';
 
 const value = z.string().refine(isEncodedValue, 'not an encoded value');
@@ -11,45 +18,64 @@ const count = z.int().min(0);
 const name = z.string().min(1).max(64);
 
 /** Digests one after the other, in base64: a list of short texts would be a third longer. */
-const digests = z.base64().transform((text, context) => {
-  const bytes = Buffer.from(text, 'base64');
-  if (bytes.length % digestBytes !== 0) context.addIssue('not a whole number of digests');
-  return Array.from({ length: Math.floor(bytes.length / digestBytes) }, (_, at) =>
-    bytes.subarray(at * digestBytes, (at + 1) * digestBytes).toString('base64'),
-  );
-});
+const digests = z.base64().max(100_000);
 
 /** Most blocks, rows and keys that one call asks for: keeps a call below some 50 ms and a reply below 256 kB or so. */
 export const limits = {
   blocks: 32,
-  blockRows: 4_096,
+  blockRows: 16_384,
   /** Of all blocks of one answer. */
-  digestedRows: 32_768,
+  digestedRows: 65_536,
+  ranges: 64,
   rows: 1_024,
   keys: 16,
+  workers: 16,
   chainEntries: 8_192,
   recomputedEntries: 1_000,
 } as const;
 
 /** `copy`: of the fold as it was recomputed from the log, instead of the one in the file. */
 const compared = { compare: name, group: name, copy: z.literal('recomputed').optional() };
-const ofTable = { ...compared, table: name, after: key.nullable() };
+const ofTable = { ...compared, table: name };
+const ofBlocks = { ...ofTable, size: count.min(1).max(limits.blockRows), brief: z.literal(true).optional() };
+const range = z.strictObject({ after: key.nullable(), through: key.nullable() });
+const listed = z.strictObject({
+  after: key.nullable(),
+  ends: z.array(key.nullable()).min(1).max(limits.blocks).readonly(),
+});
+/** `evenEnds` of these: of a log, where both sides know them. */
+const even = z.strictObject({
+  after: key.nullable(),
+  even: z
+    .tuple([z.int(), z.int()])
+    .refine(([from, through]) => through - from <= limits.digestedRows)
+    .readonly(),
+});
 
 const requestSchema = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('prepare'),
+    ...compared,
+    workers: count.min(1).max(limits.workers),
+    maximumLoad: z.number().positive().optional(),
+  }),
   z.strictObject({ kind: z.literal('open'), ...compared, index: count }),
+  z.strictObject({ kind: z.literal('split'), ...ofTable, ...range.shape, parts: count.min(2).max(limits.workers) }),
   z.strictObject({
     kind: z.literal('blocks'),
-    ...ofTable,
-    through: key.nullable(),
-    size: count.min(1).max(limits.blockRows),
+    ...ofBlocks,
+    ranges: z.array(range).min(1).max(limits.ranges).readonly(),
   }),
   z.strictObject({
     kind: z.literal('digests'),
-    ...ofTable,
-    ends: z.array(key.nullable()).min(1).max(limits.blocks).readonly(),
-    size: count.min(1).max(limits.blockRows),
+    ...ofBlocks,
+    ranges: z
+      .array(z.union([listed, even]))
+      .min(1)
+      .max(limits.ranges)
+      .readonly(),
   }),
-  z.strictObject({ kind: z.literal('rows'), ...ofTable, through: key.nullable() }),
+  z.strictObject({ kind: z.literal('rows'), ...ofTable, ranges: z.array(range).min(1).max(limits.ranges).readonly() }),
   z.strictObject({
     kind: z.literal('columns'),
     ...compared,
@@ -58,7 +84,7 @@ const requestSchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({ kind: z.literal('chain'), ...compared, after: count, through: count.optional() }),
   z.strictObject({ kind: z.literal('position'), ...compared, index: count }),
-  z.strictObject({ kind: z.literal('derived'), ...ofTable }),
+  z.strictObject({ kind: z.literal('derived'), ...ofTable, after: key.nullable() }),
   z.strictObject({ kind: z.literal('integrity'), ...compared }),
   z.strictObject({ kind: z.literal('recompute'), ...compared }),
   z.strictObject({ kind: z.literal('close'), ...compared }),
@@ -67,6 +93,8 @@ const requestSchema = z.discriminatedUnion('kind', [
 /** A call of the coordinator to one side; see `answerCompareCall`. */
 export type CompareCall = z.infer<typeof requestSchema>;
 export type CompareCallKind = CompareCall['kind'];
+/** What is answered from a snapshot alone. */
+export type SnapshotCall = Exclude<CompareCall, { kind: 'prepare' | 'integrity' | 'recompute' | 'close' }>;
 
 /** Reads a call that came over the wire; undefined when it is none. */
 export function parseCompareCall(content: unknown): CompareCall | undefined {
@@ -89,6 +117,7 @@ const failureReasons = [
 export type FailureReason = (typeof failureReasons)[number];
 
 const replySchemas = {
+  prepare: z.strictObject({ kind: z.literal('prepared') }),
   open: z.strictObject({
     kind: z.literal('opened'),
     index: count,
@@ -96,19 +125,29 @@ const replySchemas = {
     lastLogIndex: count,
     format: z.string().max(64),
   }),
+  split: z.strictObject({ kind: z.literal('split'), keys: z.array(key).max(limits.workers).readonly() }),
   blocks: z.strictObject({
     kind: z.literal('blocks'),
-    ends: z.array(key.nullable()).min(1).max(limits.blocks).readonly(),
-    digests,
-    rows: count,
-    done: z.boolean(),
+    ranges: z
+      .array(
+        z.strictObject({
+          ends: z.array(key.nullable()).min(1).max(limits.blocks).readonly(),
+          digests,
+          rows: z.array(count).readonly(),
+          done: z.boolean(),
+        }),
+      )
+      .max(limits.ranges),
   }),
-  digests: z.strictObject({ kind: z.literal('digests'), digests }),
+  digests: z.strictObject({
+    kind: z.literal('digests'),
+    ranges: z.array(z.strictObject({ digests, rows: z.array(count).readonly() })).max(limits.ranges),
+  }),
   rows: z.strictObject({
     kind: z.literal('rows'),
-    keys: z.array(key).max(limits.rows).readonly(),
-    digests,
-    done: z.boolean(),
+    ranges: z
+      .array(z.strictObject({ keys: z.array(key).max(limits.rows).readonly(), digests, done: z.boolean() }))
+      .max(limits.ranges),
   }),
   columns: z.strictObject({
     kind: z.literal('columns'),
@@ -153,12 +192,29 @@ const failedSchema = z.strictObject({
 
 export type CompareFailed = z.infer<typeof failedSchema>;
 
-/** What a call of the kind is answered with, as it travels: JSON. */
-export type CompareReply =
-  { [Kind in CompareCallKind]: z.input<(typeof replySchemas)[Kind]> }[CompareCallKind] | CompareFailed;
-
-/** The same as the coordinator reads it: digests taken apart. */
+/** What a call of the kind is answered with: JSON. */
 export type ParsedReply<Kind extends CompareCallKind> = z.output<(typeof replySchemas)[Kind]>;
+export type CompareReply = { [Kind in CompareCallKind]: ParsedReply<Kind> }[CompareCallKind] | CompareFailed;
+
+/** The width of a digest in an answer. */
+export function digestWidth(brief: boolean): number {
+  return brief ? briefDigestBytes : digestBytes;
+}
+
+/** Digests taken apart, each in base64; undefined when they are not this many. */
+export function digestsOf(packed: string, width: number, expected: number): string[] | undefined {
+  const bytes = Buffer.from(packed, 'base64');
+  if (bytes.length !== width * expected) return undefined;
+  return Array.from({ length: expected }, (_, at) => bytes.subarray(at * width, (at + 1) * width).toString('base64'));
+}
+
+/** The range's ends of a `digests` call. */
+export function endsOf(
+  asked: Extract<CompareCall, { kind: 'digests' }>['ranges'][number],
+  size: number,
+): readonly (EncodedKey | null)[] {
+  return 'ends' in asked ? asked.ends : evenEnds(...asked.even, size);
+}
 
 /**
  * Reads an answer to a call of this kind. A peer is not trusted to be right, nor to be of our version: what has not the
@@ -206,16 +262,22 @@ const maximumReplyBytes = 200_000;
  * never travel as long as they are equal: digests of them do.
  *
  *   coordinator                                          side
+ *   prepare  compare, workers, load                 →    prepared: has its threads ready
  *   has the group's leader append a mark entry      →    applies exactly up to the mark, pins its snapshot, goes on
  *   open     compare, group, index of the mark      →    opened: the snapshot's index, the log's base and end, table
  *                                                        format
- *   blocks   table, range, size                     →    of the reference: ends of blocks of `size` rows, their
- *                                                        digests, how many rows; done, or go on after the last end
- *   digests  table, after, these ends, size         →    of every other side: digests of its rows between these ends
+ *   digests  table, ranges with blocks' ends, size  →    digests of its rows between these ends, and how many they are.
+ *                                                        Of a log the ends follow from an index and the size: no keys
+ *                                                        travel, and all sides digest at the same time
+ *   blocks   table, ranges, size                    →    of the reference, for other tables: ends of blocks of `size`
+ *                                                        rows, their digests; done, or go on after the last end. The
+ *                                                        other sides give digests between these while it goes on
  *            the first range has no lower bound and the last no upper one: rows before the first and after the last
  *            key of the reference are found. Blocks that differ are set aside until the table has been passed.
- *   blocks, digests within each of those, with a smaller size
- *   rows     table, range                           →    keys and digests of rows; done, or go on after the last key
+ *   split    table, range, parts                    →    of the reference: keys with about as many rows between them;
+ *                                                        each part is compared by itself, beside the others
+ *   digests, blocks within all of those that differ at once, with a smaller size and `brief`: half of each digest
+ *   rows     table, ranges                          →    keys and digests of rows; done, or go on after the last key
  *   columns  table, keys                            →    for each row its columns: digest, and what may be shown of
  *                                                        it (card data masked); null for a row that is not there
  *   chain    after an index, through another        →    entries whose hash does not follow from what is before
@@ -229,9 +291,9 @@ const maximumReplyBytes = 200_000;
  *                                                        for that fold's rows, as of another side
  *   close                                           →    closed; the snapshot is given up
  *
- * `integrity`, `recompute` and `close` are answered by who keeps the snapshot (`CompareDesk`), all others from it.
- * Any call may be answered `failed` with a reason. Calls of one compare and group come one at a time per side, each is
- * bounded (`limits`) and none changes anything, so that a lost one may be sent again. `columns` may answer fewer rows
+ * `prepare`, `integrity`, `recompute` and `close` are answered by who keeps the snapshot (`CompareDesk`), all others from it.
+ * Any call may be answered `failed` with a reason. Calls of one compare and group come one for each worker at a time, each
+ * is bounded (`limits`) and none changes anything, so that a lost one may be sent again. `columns` may answer fewer rows
  * than keys were asked for, but one at least: the coordinator asks again for the rest.
  *
  * Keys travel as they are. Keys of our tables are surrogates, indexes and prefixes; but a row that somebody entered by
@@ -240,7 +302,7 @@ const maximumReplyBytes = 200_000;
 export function answerCompareCall(
   snapshot: SnapshotReader,
   tables: readonly TableSpecification[],
-  call: Exclude<CompareCall, { kind: 'integrity' | 'recompute' | 'close' }>,
+  call: SnapshotCall,
 ): CompareReply {
   try {
     switch (call.kind) {
@@ -258,31 +320,39 @@ export function answerCompareCall(
           lastLogIndex: snapshot.lastLogIndex,
           format: formatOf(tables),
         };
+      case 'split':
+        return { kind: 'split', keys: snapshot.split(tableOf(tables, call.table), call, call.parts) };
       case 'blocks': {
         const most = Math.min(limits.blocks, Math.max(1, Math.floor(limits.digestedRows / call.size)));
-        const { blocks, done } = snapshot.blocks(tableOf(tables, call.table), call, call.size, most);
-        return {
-          kind: 'blocks',
-          ends: blocks.map(({ end }) => end),
-          digests: packed(blocks.map(({ digest }) => digest)),
-          rows: blocks.reduce((sum, { rows }) => sum + rows, 0),
-          done,
-        };
+        const table = tableOf(tables, call.table);
+        const ranges = call.ranges.map((each) => {
+          const { blocks, done } = snapshot.blocks(table, each, call.size, most);
+          return { ends: blocks.map(({ end }) => end), ...digested(blocks, call.brief), done };
+        });
+        return { kind: 'blocks', ranges };
       }
       case 'digests': {
-        const found = snapshot.digests(tableOf(tables, call.table), call.after, call.ends, call.size);
-        return { kind: 'digests', digests: packed(found) };
+        const table = tableOf(tables, call.table);
+        const ranges = call.ranges.map((each) =>
+          digested(snapshot.digests(table, each.after, endsOf(each, call.size), call.size), call.brief),
+        );
+        return { kind: 'digests', ranges };
       }
       case 'rows': {
-        const { rows, done } = snapshot.rows(tableOf(tables, call.table), call, limits.rows);
-        return { kind: 'rows', keys: rows.map((row) => row.key), digests: packed(rows.map((row) => row.digest)), done };
+        const table = tableOf(tables, call.table);
+        const most = Math.ceil(limits.rows / call.ranges.length);
+        const ranges = call.ranges.map((each) => {
+          const { rows, done } = snapshot.rows(table, each, most);
+          return { keys: rows.map((row) => row.key), digests: packed(rows.map((row) => row.digest)), done };
+        });
+        return { kind: 'rows', ranges };
       }
       case 'columns': {
         const table = tableOf(tables, call.table);
         const budget = new ReplyBudget();
         const rows = budget.take(call.keys, (each) => {
           const columns = snapshot.columns(table, each);
-          return columns?.map((column) => ({ ...column, digest: column.digest.toString('base64') })) ?? null;
+          return columns?.map((column) => ({ ...column, digest: shortened(column.digest) })) ?? null;
         });
         return { kind: 'columns', rows };
       }
@@ -318,8 +388,21 @@ function tableOf(tables: readonly TableSpecification[], wanted: string): TableSp
   return table;
 }
 
+function digested(blocks: readonly Block[], brief: true | undefined): { digests: string; rows: number[] } {
+  const width = digestWidth(brief === true);
+  return {
+    digests: packed(blocks.map(({ digest }) => digest.subarray(0, width))),
+    rows: blocks.map(({ rows }) => rows),
+  };
+}
+
 function packed(list: readonly Buffer[]): string {
   return Buffer.concat(list).toString('base64');
+}
+
+/** Enough to say which columns of a row that differs differ. */
+function shortened(digest: Buffer): string {
+  return digest.subarray(0, briefDigestBytes).toString('base64');
 }
 
 /** Takes items into a reply until it is long enough; always the first one. */

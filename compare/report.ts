@@ -143,7 +143,8 @@ export const kindText: Readonly<Record<Difference['kind'], string>> = {
 
 function differenceLines(difference: Difference): string[] {
   const key = Object.entries(difference.key).map(([column, value]) => `${column}=${value}`);
-  const head = `${difference.node}  group ${difference.group}  ${difference.table}  ${key.join(' ')}  ${kindText[difference.kind]}`;
+  const gone = difference.again?.found === 'gone' ? `; written since, equal at index ${difference.again.index}` : '';
+  const head = `${difference.node}  group ${difference.group}  ${difference.table}  ${key.join(' ')}  ${kindText[difference.kind]}${gone}`;
   switch (difference.kind) {
     case 'columns-differ':
       return [

@@ -56,6 +56,8 @@ interface Place {
   readonly key: Readonly<Record<string, string>>;
   /** Absent when the key reads like card data, or no single row is what is wrong: then there is nothing to mend by row. */
   readonly row?: RowAsFound;
+  /** Of a row: whether it differed still at a later mark, at this index. Absent when it was not looked at again. */
+  readonly again?: { readonly index: number; readonly found: 'still' | 'gone' };
 }
 
 /**

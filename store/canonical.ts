@@ -23,6 +23,12 @@ export const canonicalFormat = 2;
 
 export const digestBytes = 16;
 
+/**
+ * Of a digest that only says where in a block that differs to look on: what is found nowhere then is looked for row by
+ * row, so two parts that agree in these bytes by chance hide nothing.
+ */
+export const briefDigestBytes = 8;
+
 export function digestOf(bytes: Buffer): Buffer {
   return hash('sha256', bytes, 'buffer').subarray(0, digestBytes);
 }
@@ -35,18 +41,37 @@ export function digestOfValues(values: readonly EncodedValue[]): string {
 /** Digest of a block without rows. */
 export const emptyDigest = digestOf(Buffer.alloc(0)).toString('base64');
 
+/** A key range's ends where keys are consecutive whole numbers: every `size` after `from`, and the last one. */
+export function evenEnds(from: number, through: number, size: number): EncodedKey[] {
+  const count = Math.max(1, Math.ceil((through - from) / size));
+  return Array.from({ length: count }, (_, at) => [`i${Math.min(through, from + (at + 1) * size)}`]);
+}
+
 /** Columns of one concat() call: SQLite takes 127 arguments at least. */
 const columnsPerCall = 30;
 
 /** The storage class that a column is declared to have. */
 export type DeclaredClass = 'number' | 'text';
 
+/** Greater than any text that is valid UTF-8, and a text: nothing between '' and it is of another class. */
+const highestText = 'char(1114111)';
+
+/** A row's canonical bytes in SQL, as text. */
+export interface CanonicalSql {
+  /** Whatever the values are. */
+  readonly any: string;
+  /**
+   * Faster: of rows whose values are of the declared classes, which the condition says; it may leave out some that are,
+   * and takes none that is not. Undefined when no classes were given.
+   */
+  readonly declared: { readonly condition: string; readonly bytes: string } | undefined;
+}
+
 /**
- * SQL expression of a row's canonical bytes, as text. With the declared classes of the columns it is faster, and makes
- * the same bytes whatever the values really are: it looks first. Comparing says a value's class without a call: in
- * SQLite's order numbers come before all text, text before all blobs, and NULL compares with nothing.
+ * Comparing says a value's class without a call: in SQLite's order numbers come before all text, text before all blobs,
+ * and NULL compares with nothing.
  */
-export function canonicalSql(columns: readonly string[], declared?: readonly DeclaredClass[]): string {
+export function canonicalSql(columns: readonly string[], classes?: readonly DeclaredClass[]): CanonicalSql {
   const names = columns.map(identifierSql);
   const any = concatSql(
     names.map((name) => [
@@ -54,11 +79,12 @@ export function canonicalSql(columns: readonly string[], declared?: readonly Dec
         ` WHEN ${name} IS NULL THEN 'n' ELSE concat('x', octet_length(${name}), ':', ${name}) END`,
     ]),
   );
-  if (declared === undefined) return any;
-  const isText = (at: number): boolean => declared[at] === 'text';
-  const asDeclared = names.map((name, at) => (isText(at) ? `${name} >= '' AND ${name} < x''` : `${name} < ''`));
+  if (classes === undefined) return { any, declared: undefined };
+  const isText = (at: number): boolean => classes[at] === 'text';
+  // BETWEEN reads the value once.
+  const conditions = names.map((name, at) => (isText(at) ? `${name} BETWEEN '' AND ${highestText}` : `${name} < ''`));
   const parts = names.map((name, at) => (isText(at) ? [`octet_length(${name})`, "':'", name] : [name, "','"]));
-  return `CASE WHEN ${asDeclared.join(' AND ')} THEN ${concatSql(parts)} ELSE ${any} END`;
+  return { any, declared: { condition: conditions.join(' AND '), bytes: concatSql(parts) } };
 }
 
 function concatSql(parts: readonly (readonly string[])[]): string {

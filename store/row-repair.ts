@@ -81,7 +81,7 @@ export function readRow(database: Database.Database, table: RepairedTable, key: 
   const columns = allColumns(table);
   const row = database
     .prepare<SqlScalar[], SqlScalar[]>(
-      `SELECT ${columns.map(exactValueSql).join(', ')}, CAST(${canonicalSql(table.columns)} AS BLOB)` +
+      `SELECT ${columns.map(exactValueSql).join(', ')}, CAST(${canonicalSql(table.columns).any} AS BLOB)` +
         ` FROM ${identifierSql(table.name)} WHERE ${whereKey(table, key)}`,
     )
     .raw()

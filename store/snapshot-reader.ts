@@ -7,6 +7,7 @@ import type { GroupId } from '../base/identifiers.ts';
 import { maskCardData } from '../base/pan.ts';
 import {
   canonicalSql,
+  type CanonicalSql,
   type DeclaredClass,
   compareKeys,
   decodeValue,
@@ -83,7 +84,7 @@ export class SnapshotReader {
   /** The position before the first entry that this copy keeps: older ones have been trimmed. */
   readonly base: LogPosition;
   readonly #database: Database.Database;
-  readonly #rowBytes = new Map<string, string>();
+  readonly #rowBytes = new Map<string, CanonicalSql>();
   readonly #statements = new Map<string, Database.Statement<SqlScalar[], SqlScalar[]>>();
 
   /** The file holds an edit by hand that has not been dealt with: it is not what the log says. */
@@ -134,30 +135,15 @@ export class SnapshotReader {
     const blocks: Block[] = [];
     let { after } = range;
     while (blocks.length < maximumBlocks) {
-      const block = this.#denseBlock(table, { after, through: range.through }, size);
-      const full = block?.end ?? this.#keyAt(table, { after, through: range.through }, size - 1);
+      const full = this.#keyAt(table, { after, through: range.through }, size - 1);
       const end = full ?? range.through;
-      blocks.push(block ?? { end, ...this.#digest(table, { after, through: end }, size) });
+      blocks.push({ end, ...this.#digest(table, { after, through: end }, size) });
       if (full === undefined || (range.through !== null && compareKeys(full, range.through) === 0)) {
         return { blocks, done: true };
       }
       after = full;
     }
     return { blocks, done: false };
-  }
-
-  /** The next block of a log that misses none of these entries: where it ends need not be looked for. */
-  #denseBlock(table: TableSpecification, { after, through }: KeyRange, size: number): Block | undefined {
-    const from = after?.[0] ?? `i${this.base.index}`;
-    if (!table.throughApplied || !from.startsWith('i')) return undefined;
-    const last = Number(from.slice(1)) + size;
-    const end = [`i${last}`];
-    if (last > this.appliedIndex || (through !== null && compareKeys(end, through) > 0)) return undefined;
-    const digested = this.#digest(table, { after: after ?? [from], through: end }, size);
-    return digested.rows === size &&
-      (after !== null || this.#keyAt(table, { after: null, through: [from] }, 0) === undefined)
-      ? { end, ...digested }
-      : undefined;
   }
 
   /**
@@ -169,13 +155,28 @@ export class SnapshotReader {
     after: EncodedKey | null,
     ends: readonly (EncodedKey | null)[],
     size: number,
-  ): Buffer[] {
+  ): Block[] {
     let start = after;
     return ends.map((end) => {
-      const { digest } = this.#digest(table, { after: start, through: end }, size + 1);
+      const digested = this.#digest(table, { after: start, through: end }, size + 1);
       start = end;
-      return digest;
+      return { end, ...digested };
     });
+  }
+
+  /** Keys that cut the table into this many parts with about as many rows; fewer of a table that has not so many. */
+  split(table: TableSpecification, range: KeyRange, parts: number): EncodedKey[] {
+    const { where, parameters } = this.#where(table, range);
+    const [counted] = this.#all(`SELECT count(*) FROM ${identifierSql(table.name)} ${where}`, parameters);
+    const share = Math.ceil(Number(counted?.[0] ?? 0) / parts);
+    const keys: EncodedKey[] = [];
+    for (let { after } = range; share > 0 && keys.length < parts - 1;) {
+      const key = this.#keyAt(table, { after, through: range.through }, share - 1);
+      if (key === undefined) break;
+      keys.push(key);
+      after = key;
+    }
+    return keys;
   }
 
   /** Each row's key and digest in key order, `limit` at most. `done`: the range has no more. */
@@ -185,7 +186,12 @@ export class SnapshotReader {
     limit: number,
   ): { readonly rows: readonly RowDigest[]; readonly done: boolean } {
     const keys = table.keyColumns.map(exactValueSql).join(', ');
-    const found = this.#select(table, `${keys}, CAST(${this.#rowBytesSql(table)} AS BLOB)`, range, `LIMIT ${limit}`);
+    const found = this.#select(
+      table,
+      `${keys}, CAST(${rowSql(this.#rowBytesSql(table))} AS BLOB)`,
+      range,
+      `LIMIT ${limit}`,
+    );
     const rows = found.map((row) => ({
       key: encodeRow(row, table.keyColumns.length),
       digest: digestOf(row.at(-1) as Buffer),
@@ -310,22 +316,34 @@ export class SnapshotReader {
 
   #bytes(table: TableSpecification, range: KeyRange, limit: number): { rows: number; bytes: Buffer } {
     const { where, parameters } = this.#where(table, range);
-    const row = this.#rowBytesSql(table);
+    const sql = this.#rowBytesSql(table);
     const name = identifierSql(table.name);
-    const [found] = this.#all(
-      widthOf(table, range) <= limit
-        ? // By the row id, in its order and no more rows than are asked for: no inner query, which would cost a sixth more.
-          `SELECT count(*), CAST(group_concat(${row}, '') AS BLOB) FROM ${name} NOT INDEXED ${where}`
-        : // The inner query's order is that of the concatenation: it has a limit, so SQLite does not merge it into the outer.
-          `SELECT count(*), CAST(group_concat(row_bytes, '') AS BLOB) FROM (SELECT ${row} AS row_bytes` +
-            ` FROM ${name} ${where} ORDER BY ${keyList(table)} LIMIT ${limit})`,
+    const width = widthOf(table, range);
+    if (sql.declared !== undefined && width <= limit) {
+      // By the row id, in its order and no more rows than are asked for: no inner query, which would cost a sixth more.
+      const { condition, bytes } = sql.declared;
+      const found = this.#concatenated(
+        `SELECT count(*), CAST(group_concat(${bytes}, '') AS BLOB) FROM ${name} NOT INDEXED ${where} AND ${condition}`,
+        parameters,
+      );
+      // With fewer rows than keys some may be of other classes.
+      if (found.rows === width) return found;
+    }
+    // The inner query's order is that of the concatenation: it has a limit, so SQLite does not merge it into the outer.
+    return this.#concatenated(
+      `SELECT count(*), CAST(group_concat(row_bytes, '') AS BLOB) FROM (SELECT ${rowSql(sql)} AS row_bytes` +
+        ` FROM ${name} ${where} ORDER BY ${keyList(table)} LIMIT ${limit})`,
       parameters,
     );
+  }
+
+  #concatenated(sql: string, parameters: readonly SqlScalar[]): { rows: number; bytes: Buffer } {
+    const [found] = this.#all(sql, parameters);
     assert(found !== undefined, 'an aggregate has one row');
     return { rows: Number(found[0]), bytes: (found[1] as Buffer | null) ?? Buffer.alloc(0) };
   }
 
-  #rowBytesSql(table: TableSpecification): string {
+  #rowBytesSql(table: TableSpecification): CanonicalSql {
     const known = this.#rowBytes.get(table.name);
     if (known !== undefined) return known;
     const types = new Map(
@@ -407,6 +425,11 @@ function widthOf({ keyColumns }: TableSpecification, { after, through }: KeyRang
   return from?.startsWith('i') === true && to?.startsWith('i') === true
     ? Number(to.slice(1)) - Number(from.slice(1))
     : Infinity;
+}
+
+/** One row's bytes, whatever its values are. */
+function rowSql({ any, declared }: CanonicalSql): string {
+  return declared === undefined ? any : `CASE WHEN ${declared.condition} THEN ${declared.bytes} ELSE ${any} END`;
 }
 
 function keyList(table: TableSpecification): string {

@@ -5,9 +5,11 @@ import type { Clock } from '../../base/clock.ts';
 import { configGroup, groupId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { voters, type Topology } from '../../base/topology.ts';
 import { compareGroup, type GroupProgress } from '../../compare/compare.ts';
-import type { CompareSide } from '../../compare/protocol.ts';
+import { packMessage } from '../../compare/packing.ts';
+import { limits, type CompareSide } from '../../compare/protocol.ts';
 import { exitCodes, reportJson, reportText, verdictOf, type CompareResult } from '../../compare/report.ts';
 import type { GroupResult } from '../../compare/result.ts';
+import type { LaterMark } from '../../compare/second-look.ts';
 import { tablesOf } from '../../compare/tables.ts';
 import { parseDurationMs, UsageError } from '../acquirer/usage.ts';
 import type { CommandContext } from '../context.ts';
@@ -18,6 +20,7 @@ import type { RunCommand } from '../run-command.ts';
 
 const openTimeoutMs = 30_000;
 const callTimeoutMs = 15_000;
+const prepareTimeoutMs = 2_000;
 
 /** What of the copies is compared, and what they are held against besides each other. */
 export interface CompareScope {
@@ -29,6 +32,11 @@ export interface CompareScope {
   readonly checkIntegrity?: boolean;
   /** Ends the compare; what has not been judged by then is inconclusive. */
   readonly stop?: AbortSignal;
+  /** Threads with which each process reads, and the load above which it waits. */
+  readonly workers?: number;
+  readonly maximumLoad?: number;
+  /** Of the logs, only what comes after this index. */
+  readonly since?: number;
 }
 
 /** Compares all copies of the named groups, or of every group that any process has. */
@@ -76,9 +84,12 @@ async function compareOne(
   { clock, note }: Pick<CommandContext, 'clock' | 'note'>,
   compare: string,
   group: GroupId,
-  { between, tables: named, ...scope }: CompareScope,
+  { between, tables: named, maximumLoad, workers = 1, ...scope }: CompareScope,
 ): Promise<GroupResult> {
   const processes = between ?? bus.processes;
+  const prepare = { kind: 'prepare', compare, group, workers, ...(maximumLoad !== undefined && { maximumLoad }) };
+  // Who does not answer is asked again, for its snapshot.
+  await Promise.allSettled(processes.map((node) => bus.call(node, 'compare.call', prepare, prepareTimeoutMs)));
   const tables = tablesOf(group).filter(({ name }) => named === undefined || named.includes(name));
   let mark: { readonly index: number; readonly leader: string };
   try {
@@ -92,7 +103,13 @@ async function compareOne(
     return { group, markIndex: 0, tables: [], outcomes, replyBytes: 0 };
   }
   const leaderFirst = [...processes].sort((a, b) => Number(b === mark.leader) - Number(a === mark.leader));
+  const laterMark = async (): Promise<LaterMark> => {
+    const later = `${compare}.2`;
+    const { index } = await enterMark(bus, group, later);
+    return { compare: later, index, sides: processes.map((node) => sideOf(bus, node)) };
+  };
   return compareGroup({
+    laterMark,
     compare,
     group,
     markIndex: mark.index,
@@ -103,6 +120,7 @@ async function compareOne(
     clock,
     onProgress: progressNotes(clock, note),
     ...scope,
+    workers,
     openTimeoutMs,
     callTimeoutMs,
   });
@@ -131,7 +149,7 @@ function sideOf(bus: OperatorBus, node: NodeId): CompareSide {
   return {
     node,
     holds: bus.topology.witness?.id === node ? 'log' : 'log-and-fold',
-    call: (call) => bus.call(node, 'compare.call', call, openTimeoutMs),
+    call: (call) => bus.call(node, 'compare.call', packMessage(call), openTimeoutMs),
   };
 }
 
@@ -140,6 +158,9 @@ interface CompareFlags {
   readonly between?: string;
   readonly tables?: string;
   readonly budget?: string;
+  readonly workers?: string;
+  readonly maxLoad?: string;
+  readonly since?: string;
   readonly recompute: boolean;
   readonly pages: boolean;
   readonly json?: boolean;
@@ -153,6 +174,12 @@ export function registerCompare(program: Command, run: RunCommand): void {
     .option('--between <ids>', 'only the copies of these processes, two or more; the witness has logs only')
     .option('--tables <names>', 'only these tables, and no check of derived columns')
     .option('--budget <time>', 'ends after this time (90s, 30m, 2h) and says what was not covered')
+    .option('--workers <n>', 'threads with which each process reads, 1 to 16; default 1')
+    .option('--max-load <load>', 'each process waits while its load average for each processor is above this: 0.7')
+    .option(
+      '--since <index>',
+      'of the logs only the entries after this index, and that all stand on the same one; folds whole',
+    )
     .option('--no-recompute', 'does not hold the folds against what the log entries add up to')
     .option('--no-pages', 'does not have SQLite look at every page of every copy')
     .option('--json', 'as JSON')
@@ -189,6 +216,7 @@ export function registerCompare(program: Command, run: RunCommand): void {
               recompute: flags.recompute,
               checkIntegrity: flags.pages,
               stop: stop.signal,
+              ...scopeOf(flags),
             });
             await keepCompare(context, bus, compared);
             return compared;
@@ -201,6 +229,20 @@ export function registerCompare(program: Command, run: RunCommand): void {
         }
       }),
     );
+}
+
+function scopeOf(flags: CompareFlags): Pick<CompareScope, 'workers' | 'maximumLoad' | 'since'> {
+  const workers = flags.workers === undefined ? 1 : Number(flags.workers);
+  if (!Number.isInteger(workers) || workers < 1 || workers > limits.workers) {
+    throw new UsageError(`--workers takes a number from 1 to ${limits.workers}`);
+  }
+  const maximumLoad = flags.maxLoad === undefined ? undefined : Number(flags.maxLoad);
+  if (maximumLoad !== undefined && !(maximumLoad > 0)) throw new UsageError('--max-load takes a number above 0');
+  const since = flags.since === undefined ? undefined : Number(flags.since);
+  if (since !== undefined && (!Number.isSafeInteger(since) || since < 0)) {
+    throw new UsageError('--since takes the index of an entry');
+  }
+  return { workers, ...(maximumLoad !== undefined && { maximumLoad }), ...(since !== undefined && { since }) };
 }
 
 /** Of card groups, and of the configuration. */

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 
 import { describeError, SwitchError } from '../../base/errors.ts';
+import { unpackMessage } from '../../compare/packing.ts';
 import { runRepair, type RepairCluster, type StepResult } from '../../compare/repair.ts';
 import { planRepair, type RepairChoice, type RepairPlan, type RepairStep } from '../../compare/repair-plan.ts';
 import type { CompareResult } from '../../compare/report.ts';
@@ -25,7 +26,8 @@ export function repairCluster(bus: OperatorBus): RepairCluster {
       const { index } = await enterMark(bus, group, mark);
       for (const source of sources) {
         const open = { kind: 'open', compare: mark, group, index };
-        const reply = (await bus.call(processOf(bus, source), 'compare.call', open, callTimeoutMs)) as {
+        const answer = await bus.call(processOf(bus, source), 'compare.call', open, callTimeoutMs);
+        const reply = unpackMessage(answer) as {
           kind?: unknown;
           message?: unknown;
         };

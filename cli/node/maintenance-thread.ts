@@ -7,7 +7,8 @@ import { assert, describeError } from '../../base/errors.ts';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { realClock } from '../../base/real.ts';
 import { CompareDesk } from '../../compare/desk.ts';
-import { failed, parseCompareCall } from '../../compare/protocol.ts';
+import { packMessage, unpackMessage } from '../../compare/packing.ts';
+import { failed, parseCompareCall, type CompareReply } from '../../compare/protocol.ts';
 import { tablesOf } from '../../compare/tables.ts';
 import { configurationFold, configurationShape } from '../../config-db/configuration-fold.ts';
 import type { RewriteTopology } from '../../config-db/rewrite.ts';
@@ -19,6 +20,7 @@ import type { RowState } from '../../store/row-repair.ts';
 import { currentGroupFile } from '../../store/snapshot-install.ts';
 import { isDamage, SnapshotReader } from '../../store/snapshot-reader.ts';
 import { SnapshotShelf, type Holding, type OpenReply, type ReadReply } from '../../store/snapshot-shelf.ts';
+import { CompareReaders } from './compare-readers.ts';
 import { groupFileName } from './thread-writer.ts';
 
 /** What the thread is started with. */
@@ -92,6 +94,8 @@ for (const name of readdirSync(folder)) if (name.startsWith(recomputedPrefix)) r
 
 /** By compare and group. */
 const snapshots = new Map<string, OpenSnapshot>();
+/** They do what takes long; this thread goes on with checkpoints meanwhile. */
+const readers = new CompareReaders(realClock);
 /** Files that could not be opened at a mark because they are damaged: what is said of them, by compare and group. */
 const damaged = new Map<string, { readonly message: string; readonly atMs: number }>();
 /** First calls of compares that wait for their mark, by compare and group. */
@@ -127,17 +131,15 @@ async function openSnapshot({
   compare,
   group,
   path,
-}: {
-  compare: string;
-  group: GroupId;
-  path: string;
-}): Promise<void> {
+  index,
+}: ToMaintenanceThread['request'] & { kind: 'open' }): Promise<void> {
   const name = nameOf(compare, group);
   const deadlineMs = realClock.monotonicMs() + putBackWithinMs;
   while (!snapshots.has(name) && !damaged.has(name)) {
     const reader = openOrNote(name, path, group);
     if (reader === undefined) return;
     if (!reader.isEdited) {
+      if (reader.appliedIndex === index) await readers.open(compare, group, path, index);
       const snapshot = { desk: deskOf(reader, group, path), path, usedMs: realClock.monotonicMs() };
       snapshots.set(name, snapshot);
       give(name, snapshot);
@@ -183,6 +185,8 @@ function integrityFaultsOf(path: string): Promise<readonly string[]> {
 }
 
 function closeSnapshot(name: string): void {
+  const [compare = '', group = ''] = name.split(' ');
+  readers.close(compare, group);
   snapshots.get(name)?.desk.close();
   snapshots.delete(name);
 }
@@ -208,9 +212,13 @@ function checkpointLarge(): string[] {
   return large;
 }
 
-async function compare(parameters: unknown): Promise<unknown> {
-  const call = parseCompareCall(parameters);
+async function compare(parameters: unknown): Promise<CompareReply> {
+  const call = parseCompareCall(unpackMessage(parameters));
   if (call === undefined) return failed('error', 'not a call of the compare protocol');
+  if (call.kind === 'prepare') {
+    readers.prepare(call.compare, call);
+    return { kind: 'prepared' };
+  }
   const name = nameOf(call.compare, call.group);
   const snapshot =
     snapshots.get(name) ?? (call.kind === 'open' && !damaged.has(name) ? await awaitSnapshot(name) : undefined);
@@ -222,7 +230,11 @@ async function compare(parameters: unknown): Promise<unknown> {
       : failed('snapshot-closed', 'the snapshot is not open any more');
   }
   snapshot.usedMs = realClock.monotonicMs();
-  const reply = snapshot.desk.answer(call);
+  const read = await readers.answer(call);
+  snapshot.usedMs = realClock.monotonicMs();
+  // It may have been given up meanwhile.
+  if (!snapshots.has(name)) return failed('snapshot-closed', 'the snapshot is not open any more');
+  const reply = read ?? snapshot.desk.answer(call);
   if (call.kind === 'close') closeSnapshot(name);
   return reply;
 }
@@ -273,13 +285,14 @@ async function carryOut(request: ToMaintenanceThread['request']): Promise<Reply>
   switch (request.kind) {
     case 'checkpoint':
       closeUnwanted();
+      readers.tend();
       shelf.tend();
       return { kind: 'checkpointed', files: checkpointLarge() };
     case 'open':
       await openSnapshot(request);
       return { kind: 'done' };
     case 'compare':
-      return { kind: 'result', result: await compare(request.parameters) };
+      return { kind: 'result', result: packMessage(await compare(request.parameters)) };
     case 'read-rows':
       return { kind: 'rows', rows: readRows(request) };
     case 'snapshot-open':
@@ -303,6 +316,7 @@ async function carryOut(request: ToMaintenanceThread['request']): Promise<Reply>
     case 'close':
       shelf.closeAll();
       for (const name of snapshots.keys()) closeSnapshot(name);
+      readers.end();
       for (const name of waiting.keys()) give(name, undefined);
       return { kind: 'done' };
   }

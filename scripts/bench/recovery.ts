@@ -65,18 +65,18 @@ export async function benchRecovery(options: {
   if (node === undefined) throw new Error('the sample has nodes');
   let cluster: RunningCluster | undefined;
   try {
-    cluster = await start(place, dataFolder);
+    cluster = await startPlace(place, dataFolder);
     await cluster.stop();
     print(`writing ${held} entries into each copy ...`);
     extendLogs(dataFolder, place.topology, held, undefined);
-    cluster = await start(place, dataFolder);
+    cluster = await startPlace(place, dataFolder);
     const before = await underLoad(place.topology, () => delay(realClock, quietMs));
     print(`rebuilding ${node} ...`);
     const during = await underLoad(place.topology, () => rebuild(place.topology, dataFolder, node, print));
     await cluster.stop();
     print(`writing ${missed} entries into each copy but those of ${node} ...`);
     extendLogs(dataFolder, place.topology, missed, node);
-    cluster = await start(place, dataFolder);
+    cluster = await startPlace(place, dataFolder);
     const back = await underLoad(place.topology, () => untilCaughtUp(place.topology, dataFolder, node));
     const [p99BeforeMs, p99DuringMs] = [before.summary.latencyMs.p99, during.summary.latencyMs.p99];
     return {
@@ -96,7 +96,7 @@ export async function benchRecovery(options: {
   }
 }
 
-async function start({ topology, configFile }: DrillPlace, dataFolder: string): Promise<RunningCluster> {
+export async function startPlace({ topology, configFile }: DrillPlace, dataFolder: string): Promise<RunningCluster> {
   const print = (): void => undefined;
   const cluster = await startCluster({ topology, configFile, dataFolder, print });
   try {
@@ -108,9 +108,10 @@ async function start({ topology, configFile }: DrillPlace, dataFolder: string): 
   return cluster;
 }
 
-async function underLoad<Result>(
+export async function underLoad<Result>(
   topology: Topology,
   happening: () => Promise<Result>,
+  perSecond = requestsPerSecond,
 ): Promise<{ readonly result: Result; readonly summary: LoadSummary }> {
   const end = new AbortController();
   const loading = runLoad({
@@ -119,7 +120,7 @@ async function underLoad<Result>(
     cards: await readAcquirerCards(sampleCardFile),
     cardFile: sampleCardFile,
     mix: defaultMix,
-    pace: { kind: 'rate', perSecond: requestsPerSecond },
+    pace: { kind: 'rate', perSecond },
     durationMs: 2 * rebuildTimeoutMs,
     seed: realRandom.below(1_000_000),
     journalFile: undefined,
@@ -178,7 +179,7 @@ async function untilCaughtUp(topology: Topology, dataFolder: string, node: NodeI
 // ---- the files of a cluster that stands --------------------------------------------------------------------------------
 
 /** Appends `count` approvals over all card groups to the copies of every process, `except` left out. */
-function extendLogs(dataFolder: string, topology: Topology, count: number, except: NodeId | undefined): void {
+export function extendLogs(dataFolder: string, topology: Topology, count: number, except: NodeId | undefined): void {
   const [first, ...others] = topology.nodes.map(({ id }) => id).filter((id) => id !== except);
   if (first === undefined) throw new Error('some node has to be written to');
   const groups = [...new Set(readdirSync(join(dataFolder, first)).flatMap((file) => groupOfFile(file) ?? []))];
