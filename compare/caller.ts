@@ -224,13 +224,14 @@ export class SideCaller {
     timeoutMs = this.#timeoutMs,
   ): Promise<ParsedReply<Kind>> {
     if (this.failure !== undefined) throw new SideFailed(this, this.failure.message);
-    if (this.#stop?.aborted === true) return this.#fail('not-covered', describeError(this.#stop.reason));
+    this.#heedStop();
     let content: unknown;
     try {
       // A generic member of the union, put together again: the compiler cannot follow which one it is.
       const call = { kind, ...asked, ...this.#address } as unknown as CompareCall;
-      content = await withTimeout(this.#clock, timeoutMs, this.#side.call(call));
+      content = await unlessStopped(this.#stop, withTimeout(this.#clock, timeoutMs, this.#side.call(call)));
     } catch (error) {
+      this.#heedStop();
       return this.#fail('unreachable', describeError(error));
     }
     this.replyBytes += sizeOf(content);
@@ -242,6 +243,10 @@ export class SideCaller {
       return this.#fail(reason, describeError(message));
     }
     return reply;
+  }
+
+  #heedStop(): void {
+    if (this.#stop?.aborted === true) this.#fail('not-covered', describeError(this.#stop.reason));
   }
 
   #fail(reason: InconclusiveReason, message: string): never {
@@ -256,6 +261,23 @@ function sizeOf(content: unknown): number {
     return Buffer.byteLength(JSON.stringify(content));
   } catch {
     return 0;
+  }
+}
+
+/** Rejects at once when the compare is ended: nobody waits for an answer that is not needed. */
+async function unlessStopped<Result>(stop: AbortSignal | undefined, promise: Promise<Result>): Promise<Result> {
+  if (stop === undefined) return promise;
+  let onAbort: (() => void) | undefined;
+  const stopped = new Promise<never>((_, reject) => {
+    onAbort = (): void => {
+      reject(new Error('stopped'));
+    };
+    stop.addEventListener('abort', onAbort);
+  });
+  try {
+    return await Promise.race([promise, stopped]);
+  } finally {
+    if (onAbort !== undefined) stop.removeEventListener('abort', onAbort);
   }
 }
 

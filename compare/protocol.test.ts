@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { deflateRawSync } from 'node:zlib';
 
 import fc from 'fast-check';
 
@@ -8,6 +9,7 @@ import { groupId } from '../base/identifiers.ts';
 import { ledgerFold } from '../store/ledger-fold.ts';
 import { sampleLog, temporaryFolder, writeFile } from '../store/testing.ts';
 import { SnapshotReader } from '../store/snapshot-reader.ts';
+import { packMessage, unpackMessage } from './packing.ts';
 import { limits, parseCompareCall, parseCompareReply, type CompareCall, type CompareFailed } from './protocol.ts';
 import { tablesOf } from './tables.ts';
 import { deskOf } from './testing.ts';
@@ -113,4 +115,20 @@ test('reading an answer never throws, and tells nothing of what was in garbage',
     ranges: [{ keys: ['4761739001010119'], digests: '', done: true }],
   });
   assert.ok(!JSON.stringify(reply).includes('4761739001010119'));
+});
+
+test('what travels is packed where that makes it shorter, and what only looks packed is nothing', () => {
+  const long = { kind: 'rows', keys: Array.from({ length: 500 }, (_, at) => [`i${at}`]) };
+  assert.ok(JSON.stringify(packMessage(long)).length * 2 < JSON.stringify(long).length);
+  assert.deepEqual(unpackMessage(packMessage(long)), long);
+  fc.assert(
+    fc.property(fc.jsonValue(), (content) => {
+      assert.deepEqual(
+        unpackMessage(JSON.parse(JSON.stringify(packMessage(content)))),
+        JSON.parse(JSON.stringify(content)),
+      );
+    }),
+  );
+  const ofZeros = deflateRawSync(Buffer.alloc(50_000_000, '0')).toString('base64');
+  for (const deflated of ['', 'AAAA', ofZeros]) assert.equal(unpackMessage({ kind: 'packed', deflated }), undefined);
 });

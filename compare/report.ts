@@ -89,6 +89,7 @@ function groupLine(group: GroupResult): string[] {
     group.outcomes.filter(({ outcome }) => outcome === 'inconclusive').map(({ node }) => node),
   );
   const notes = [
+    ...(group.earlier ? [`judged by ${group.earlier.compare} of ${group.earlier.startedAt}`] : []),
     ...(verdict === 'different' ? [`${thousands(differences)} at ${[...nodes].join(', ')}`] : []),
     ...(inconclusive.size > 0 ? [`${[...inconclusive].join(', ')} inconclusive`] : []),
   ];
@@ -98,7 +99,7 @@ function groupLine(group: GroupResult): string[] {
     thousands(rows),
     thousands(blocks),
     thousands(group.replyBytes),
-    notes.length === 0 ? 'equal' : notes.join('; '),
+    [...(verdict === 'equal' ? ['equal'] : []), ...notes].join('; '),
   ];
 }
 

@@ -105,6 +105,8 @@ export interface GroupResult {
   readonly outcomes: readonly Outcome[];
   /** What the folds were held against besides each other; undefined when nobody asked for it. */
   readonly recomputation?: Recomputation;
-  /** Bytes of all answers as JSON. */
+  /** Taken over from a compare that was cut off after this group: all of this was so then, at this group's mark. */
+  readonly earlier?: { readonly compare: string; readonly startedAt: string };
+  /** Bytes of all answers as they travelled. */
   readonly replyBytes: number;
 }

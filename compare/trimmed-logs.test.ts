@@ -128,3 +128,23 @@ describe('a side that says that it has trimmed its log', () => {
     assert.deepEqual([...new Set(found)], ['n1 garbage']);
   });
 });
+
+describe('with `since` a log is compared from there', () => {
+  const changed = async (context: TestContext, index: number, sql: string): Promise<string[]> => {
+    const { paths, markIndex } = copies(temporaryFolder(context), 500);
+    editByHand(paths['n3'] ?? '', `UPDATE log SET ${sql} WHERE log_index = ${index}`);
+    return summaries(await compareSides(sidesOf(context, paths), { markIndex, since: 300 }));
+  };
+
+  test('and what comes after it is found, by rows and by the chain', async (context) => {
+    assert.deepEqual(await changed(context, 400, 'term = term + 1'), ['n3 log log_index=400 columns-differ term']);
+  });
+
+  test('and that all copies have the same entry there', async (context) => {
+    assert.deepEqual(await changed(context, 300, "hash = 'x'"), ['n3 log log_index=300 columns-differ hash']);
+  });
+
+  test('and what is before it is left out', async (context) => {
+    assert.deepEqual(await changed(context, 200, 'term = term + 1'), []);
+  });
+});

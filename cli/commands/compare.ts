@@ -11,10 +11,11 @@ import { exitCodes, reportJson, reportText, verdictOf, type CompareResult } from
 import type { GroupResult } from '../../compare/result.ts';
 import type { LaterMark } from '../../compare/second-look.ts';
 import { tablesOf } from '../../compare/tables.ts';
+import type { TableSpecification } from '../../store/snapshot-reader.ts';
 import { parseDurationMs, UsageError } from '../acquirer/usage.ts';
 import type { CommandContext } from '../context.ts';
 import type { OperatorBus } from '../operator-bus.ts';
-import { keepCompare } from '../kept-compare.ts';
+import { keepCompare, loadCompare } from '../kept-compare.ts';
 import { enterMark } from '../marks.ts';
 import type { RunCommand } from '../run-command.ts';
 
@@ -37,6 +38,8 @@ export interface CompareScope {
   readonly maximumLoad?: number;
   /** Of the logs, only what comes after this index. */
   readonly since?: number;
+  /** A compare that was cut off: groups of which it had judged every copy are taken over from it. */
+  readonly resumed?: CompareResult;
 }
 
 /** Compares all copies of the named groups, or of every group that any process has. */
@@ -53,6 +56,11 @@ export async function compareCluster(
   const groups = await groupsOf(bus, only);
   const results: GroupResult[] = [];
   for (const group of groups) {
+    const earlier = judgedBy(group, bus, scope);
+    if (earlier !== undefined) {
+      results.push(earlier);
+      continue;
+    }
     if (results.length > 0 && scope.stop?.aborted === true) {
       results.push(uncovered(group, scope.between ?? bus.processes, scope.stop));
       continue;
@@ -61,6 +69,31 @@ export async function compareCluster(
     results.push(await compareOne(bus, context, compare, group, scope));
   }
   return { compare, startedAt, durationMs: Math.round(clock.monotonicMs() - startedMs), groups: results };
+}
+
+/** What an earlier compare found of the group, if it came to the end with all that is asked for now. */
+function judgedBy(group: GroupId, bus: OperatorBus, scope: CompareScope): GroupResult | undefined {
+  const { resumed } = scope;
+  const result = resumed?.groups.find((each) => each.group === group);
+  if (resumed === undefined || result === undefined) return undefined;
+  const judged = new Set(
+    result.outcomes.flatMap(({ outcome, node, table }) => (outcome === 'inconclusive' ? [] : [`${node} ${table}`])),
+  );
+  const isJudged = (scope.between ?? bus.processes).every((node) =>
+    tablesIn(group, scope.tables).every(
+      ({ name, throughApplied }) => judged.has(`${node} ${name}`) || (!throughApplied && holdsLogOnly(bus, node)),
+    ),
+  );
+  if (!isJudged || (scope.recompute === true && result.recomputation === undefined)) return undefined;
+  return { ...result, earlier: result.earlier ?? { compare: resumed.compare, startedAt: resumed.startedAt } };
+}
+
+function tablesIn(group: GroupId, named: readonly string[] | undefined): readonly TableSpecification[] {
+  return tablesOf(group).filter(({ name }) => named === undefined || named.includes(name));
+}
+
+function holdsLogOnly(bus: OperatorBus, node: NodeId): boolean {
+  return bus.topology.witness?.id === node;
 }
 
 function uncovered(group: GroupId, processes: readonly NodeId[], stop: AbortSignal): GroupResult {
@@ -84,13 +117,13 @@ async function compareOne(
   { clock, note }: Pick<CommandContext, 'clock' | 'note'>,
   compare: string,
   group: GroupId,
-  { between, tables: named, maximumLoad, workers = 1, ...scope }: CompareScope,
+  { between, tables: named, maximumLoad, workers = 1, resumed: _, ...scope }: CompareScope,
 ): Promise<GroupResult> {
   const processes = between ?? bus.processes;
   const prepare = { kind: 'prepare', compare, group, workers, ...(maximumLoad !== undefined && { maximumLoad }) };
   // Who does not answer is asked again, for its snapshot.
   await Promise.allSettled(processes.map((node) => bus.call(node, 'compare.call', prepare, prepareTimeoutMs)));
-  const tables = tablesOf(group).filter(({ name }) => named === undefined || named.includes(name));
+  const tables = tablesIn(group, named);
   let mark: { readonly index: number; readonly leader: string };
   try {
     mark = await enterMark(bus, group, compare);
@@ -148,7 +181,7 @@ function progressNotes(clock: Clock, note: (line: string) => void): (progress: G
 function sideOf(bus: OperatorBus, node: NodeId): CompareSide {
   return {
     node,
-    holds: bus.topology.witness?.id === node ? 'log' : 'log-and-fold',
+    holds: holdsLogOnly(bus, node) ? 'log' : 'log-and-fold',
     call: (call) => bus.call(node, 'compare.call', packMessage(call), openTimeoutMs),
   };
 }
@@ -161,6 +194,7 @@ interface CompareFlags {
   readonly workers?: string;
   readonly maxLoad?: string;
   readonly since?: string;
+  readonly resume?: string;
   readonly recompute: boolean;
   readonly pages: boolean;
   readonly json?: boolean;
@@ -179,6 +213,10 @@ export function registerCompare(program: Command, run: RunCommand): void {
     .option(
       '--since <index>',
       'of the logs only the entries after this index, and that all stand on the same one; folds whole',
+    )
+    .option(
+      '--resume <report>',
+      'goes on after a compare that was cut off: groups it had judged are taken over from it',
     )
     .option('--no-recompute', 'does not hold the folds against what the log entries add up to')
     .option('--no-pages', 'does not have SQLite look at every page of every copy')
@@ -209,6 +247,7 @@ export function registerCompare(program: Command, run: RunCommand): void {
               });
         process.once('SIGINT', onSignal);
         try {
+          const resumed = flags.resume === undefined ? undefined : loadCompare(context, flags.resume);
           const result = await context.withCluster(async (bus) => {
             const compared = await compareCluster(bus, context, flags.groups?.split(','), {
               ...(between && { between }),
@@ -217,6 +256,7 @@ export function registerCompare(program: Command, run: RunCommand): void {
               checkIntegrity: flags.pages,
               stop: stop.signal,
               ...scopeOf(flags),
+              ...(resumed && { resumed }),
             });
             await keepCompare(context, bus, compared);
             return compared;
