@@ -294,3 +294,49 @@ async function withTimeout<Result>(clock: Clock, timeoutMs: number, promise: Pro
     timer?.cancel();
   }
 }
+
+/** Results in the order of the items; at most so many at a time. */
+export async function inParallel<Item, Result>(
+  items: readonly Item[],
+  atOnce: number,
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < items.length) {
+      const at = next++;
+      results[at] = await work(items[at] as Item);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+  return results;
+}
+
+/** Asks all at once; those that fail are left out, and have noted why. Any other error is ours. */
+export async function ofEach<Side, Answer>(
+  sides: readonly Side[],
+  ask: (side: Side) => Promise<Answer>,
+): Promise<{ readonly side: Side; readonly answer: Answer }[]> {
+  const answers = await Promise.all(
+    sides.map(async (side) => {
+      try {
+        return [{ side, answer: await ask(side) }];
+      } catch (error) {
+        if (error instanceof SideFailed) return [];
+        throw error;
+      }
+    }),
+  );
+  return answers.flat();
+}
+
+/** What this side answered among all. Throws when it did not: what the others said is then held against nothing. */
+export function answerOf<Answer>(
+  wanted: SideCaller,
+  answers: readonly { readonly side: SideCaller; readonly answer: Answer }[],
+): Answer {
+  const own = answers.find(({ side }) => side === wanted);
+  if (own === undefined) throw new SideFailed(wanted, wanted.failure?.message ?? 'no answer');
+  return own.answer;
+}

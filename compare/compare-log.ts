@@ -1,6 +1,6 @@
 import { showValue } from '../store/canonical.ts';
-import type { SideCaller } from './caller.ts';
-import { compareTable, ofEach, rowAsFound, wrongVotes, type LogStretch, type TableOptions } from './compare-table.ts';
+import { ofEach, type SideCaller } from './caller.ts';
+import { compareTable, rowAsFound, wrongVotes, type LogStretch, type TableOptions } from './compare-table.ts';
 import type { Difference, TableResult } from './result.ts';
 
 interface LogOptions {

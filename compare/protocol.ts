@@ -20,12 +20,12 @@ const name = z.string().min(1).max(64);
 /** Digests one after the other, in base64: a list of short texts would be a third longer. */
 const digests = z.base64().max(100_000);
 
-/** Most blocks, rows and keys that one call asks for: keeps a call below some 50 ms and a reply below 256 kB or so. */
+/** Most blocks, rows and keys that one call asks for: keeps a call below some 150 ms and a reply below 256 kB or so. */
 export const limits = {
   blocks: 32,
   blockRows: 16_384,
   /** Of all blocks of one answer. */
-  digestedRows: 65_536,
+  digestedRows: 131_072,
   ranges: 64,
   rows: 1_024,
   keys: 16,

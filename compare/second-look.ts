@@ -1,6 +1,5 @@
 import type { EncodedKey } from '../store/canonical.ts';
-import { SideCaller } from './caller.ts';
-import { ofEach } from './compare-table.ts';
+import { ofEach, SideCaller } from './caller.ts';
 import type { CompareOptions } from './compare.ts';
 import { limits, type CompareSide } from './protocol.ts';
 import type { Difference, TableResult } from './result.ts';

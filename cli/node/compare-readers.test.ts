@@ -35,7 +35,7 @@ test('threads answer several calls at a time, each as the snapshot has it; other
   context.after(() => {
     readers.end();
   });
-  readers.prepare('c1', { workers: 2 });
+  await readers.prepare('c1', { workers: 2 });
   await readers.open('c1', group, path, index);
   const reader = SnapshotReader.open(path);
   const expected = answerCompareCall(reader, tablesOf(group), call);
@@ -53,7 +53,7 @@ test('a thread whose snapshot is not at the mark is not asked, nor is one for a 
   context.after(() => {
     readers.end();
   });
-  readers.prepare('c1', { workers: 1 });
+  await readers.prepare('c1', { workers: 1 });
   await readers.open('c1', group, path, index - 1);
   assert.equal(await readers.answer(call), undefined);
   await readers.open('repair', group, path, index);
@@ -68,14 +68,16 @@ test('an answer waits while the machine is busier than allowed, and not for ever
   context.after(() => {
     readers.end();
   });
-  readers.prepare('c1', { workers: 1, maximumLoad: 0.8 });
+  await readers.prepare('c1', { workers: 1, maximumLoad: 0.8 });
   await readers.open('c1', group, path, index);
   const answered: string[] = [];
   const first = readers.answer(call).then(() => answered.push('first'));
   const pass = async (polls: number): Promise<void> => {
     for (let poll = 0; poll < polls; poll++) {
       clock.advance(250);
-      await new Promise((resolve) => setImmediate(resolve));
+      await new Promise<void>((resolve) => {
+        realClock.soon(resolve);
+      });
     }
   };
   await pass(4);

@@ -24,7 +24,7 @@ const loadPollMs = 250;
 
 /** Work on many rows; everything else is answered by whoever has the compare's desk. */
 function isHeavy(call: CompareCall): call is SnapshotCall {
-  return call.kind === 'digests' || call.kind === 'blocks' || call.kind === 'chain';
+  return ['digests', 'blocks', 'split', 'chain'].includes(call.kind);
 }
 
 type Request = ToReaderThread extends infer Each ? (Each extends unknown ? Omit<Each, 'call'> : never) : never;
@@ -47,10 +47,11 @@ export class CompareReaders {
     this.#load = load;
   }
 
-  /** Before the mark: threads take some time to start, and apply stands at the mark. */
-  prepare(compare: string, settings: ReaderSettings): void {
+  /** Before the mark: threads take some time to start, and apply stands at the mark. Resolves when they have. */
+  async prepare(compare: string, settings: ReaderSettings): Promise<void> {
     this.#settings.set(compare, { ...settings, atMs: this.#clock.monotonicMs() });
     this.#start(settings.workers);
+    await Promise.all(this.#threads.map((thread) => thread.ask({ kind: 'close', name: '' })));
   }
 
   async open(compare: string, group: GroupId, path: string, index: number): Promise<void> {

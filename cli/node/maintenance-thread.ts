@@ -216,7 +216,7 @@ async function compare(parameters: unknown): Promise<CompareReply> {
   const call = parseCompareCall(unpackMessage(parameters));
   if (call === undefined) return failed('error', 'not a call of the compare protocol');
   if (call.kind === 'prepare') {
-    readers.prepare(call.compare, call);
+    await readers.prepare(call.compare, call);
     return { kind: 'prepared' };
   }
   const name = nameOf(call.compare, call.group);

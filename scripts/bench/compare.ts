@@ -40,7 +40,7 @@ async function serve(path: string, workers: number): Promise<void> {
   const reader = SnapshotReader.open(path);
   const desk = new CompareDesk({ reader, tables, recomputation: undefined, integrityFaults });
   const readers = new CompareReaders(realClock);
-  readers.prepare(compare, { workers });
+  await readers.prepare(compare, { workers });
   await readers.open(compare, group, path, reader.appliedIndex);
   const answer = async (id: string, text: string): Promise<void> => {
     const call = parseCompareCall(unpackMessage(JSON.parse(text)));
@@ -95,7 +95,7 @@ async function measureAlone(rows: number, path: string): Promise<void> {
   for (let run = 0; run < runs; run++) {
     for (const workers of [1, 2]) {
       const callee = await Callee.start(path, workers);
-      const step = 65_536;
+      const step = 131_072;
       let from = 0;
       const start = realClock.monotonicMs();
       const worker = async (): Promise<void> => {
