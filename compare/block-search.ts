@@ -198,12 +198,12 @@ export class BlockSearch {
       found[at]?.push(...unequalIn(after, own, others));
     };
     const sides = [...new Set(batch.flatMap((suspect) => suspect.sides.map(({ side }) => side)))];
-    const isAsked = (side: SideCaller, { sides: unequal }: Suspect): boolean =>
-      side === this.#reference || unequal.some((each) => each.side === side);
+    const isAsked = (side: SideCaller, suspect: Suspect | undefined): boolean =>
+      side === this.#reference || suspect?.sides.some((each) => each.side === side) === true;
     const even = batch.map(({ range }) => this.#evenRange(range));
     if (even.every((each) => each !== undefined)) {
       const answers = await ofEach([this.#reference, ...sides], async (side) => {
-        const asked = even.filter((_, at) => isAsked(side, batch[at] as Suspect));
+        const asked = even.filter((_, at) => isAsked(side, batch[at]));
         const blocks = await side.digests(table, asked, size, true);
         return new Map(asked.map((range, at) => [range, blocks[at] ?? noBlocks]));
       });
@@ -233,7 +233,7 @@ export class BlockSearch {
         own: pages[index] ?? { ...noBlocks, done: true },
       }));
       const answers = await ofEach(sides, async (side) => {
-        const mine = asked.filter(({ at }) => isAsked(side, batch[at] as Suspect));
+        const mine = asked.filter(({ at }) => isAsked(side, batch[at]));
         const blocks =
           mine.length === 0
             ? []
