@@ -1,6 +1,7 @@
+import type { Clock } from '../base/clock.ts';
 import type { EncodedKey } from '../store/canonical.ts';
+import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { ofEach, SideCaller } from './caller.ts';
-import type { CompareOptions } from './compare.ts';
 import { limits, type CompareSide } from './protocol.ts';
 import type { Difference, TableResult } from './result.ts';
 import { formatOf } from './tables.ts';
@@ -10,6 +11,16 @@ export interface LaterMark {
   readonly compare: string;
   readonly index: number;
   readonly sides: readonly CompareSide[];
+}
+
+interface LookOptions {
+  readonly group: string;
+  readonly tables: readonly TableSpecification[];
+  readonly clock: Clock;
+  readonly openTimeoutMs: number;
+  readonly callTimeoutMs: number;
+  readonly stop?: AbortSignal;
+  readonly laterMark: () => Promise<LaterMark>;
 }
 
 const ofRows: ReadonlySet<Difference['kind']> = new Set(['only-here', 'missing-here', 'columns-differ']);
@@ -24,7 +35,7 @@ const ofRows: ReadonlySet<Difference['kind']> = new Set(['only-here', 'missing-h
  */
 export async function lookAgain(
   results: readonly TableResult[],
-  options: CompareOptions & { readonly laterMark: () => Promise<LaterMark> },
+  options: LookOptions,
 ): Promise<readonly TableResult[]> {
   if (!results.some(({ differences }) => differences.some(isOfRow)) || options.stop?.aborted === true) return results;
   const { group, clock, callTimeoutMs, openTimeoutMs, tables, stop } = options;
