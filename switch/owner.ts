@@ -3,10 +3,16 @@ import type { CardKeys } from '../base/card-keys.ts';
 import { assert, whenReadable } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
-import type { Pan } from '../base/pan.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { PanRangeRow } from '../config-db/rows.ts';
-import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';
+import {
+  decodeBody,
+  encodeBody,
+  type CardImport,
+  type Durability,
+  type EntryBody,
+  type LogEntry,
+} from '../store/entry.ts';
 import { applyToLedger, type LedgerReader } from '../store/ledger.ts';
 import type { RangeMoveRow } from '../store/range-move.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
@@ -357,6 +363,13 @@ export class GroupOwner {
     return { row: this.#overlay.rangeMove(move), isSettled, inFile: this.#options.ledger.rangeMove(move) };
   }
 
+  /** A range is coming whose marks of card files are not in the file yet: what has been entered for it is not known. */
+  get awaitsMarks(): boolean {
+    return this.#overlay.unsettledMoves.some(
+      ({ direction, move }) => direction === 'in' && (this.#options.ledger.rangeMove(move)?.parts ?? 0) === 0,
+    );
+  }
+
   /** The move with which the claim's card has left the group; null while it is here, or unknown. */
   #leftWith(claim: Claim): RangeMoveRow | undefined | null {
     const card = cardOf(claim, this.#overlay);
@@ -380,14 +393,20 @@ export class GroupOwner {
   #mayAppend(body: EntryBody): boolean {
     if (body.kind !== 'cards') return true;
     const configuration = this.#options.configuration();
-    const isHere = (pan: Pan | undefined): boolean =>
-      pan === undefined ||
-      configuration === undefined ||
-      this.#placeOf(configuration.rangeOf(pan), configuration) === 'here';
-    return (
-      body.added.every(({ panCipher }) => isHere(this.#options.cardKeys.decrypt(panCipher))) &&
-      body.changes.every(({ card }) => this.#overlay.leftBy(card) === '')
-    );
+    const places = new Map<string, boolean>();
+    const isHere = ({ bin, panCipher }: CardImport): boolean => {
+      if (configuration === undefined) return true;
+      let range = configuration.rangeOfAll(bin);
+      if (range === undefined) {
+        const pan = this.#options.cardKeys.decrypt(panCipher);
+        if (pan === undefined) return true;
+        range = configuration.rangeOf(pan);
+      }
+      const known = places.get(range.prefix) ?? this.#placeOf(range, configuration) === 'here';
+      places.set(range.prefix, known);
+      return known;
+    };
+    return body.added.every(isHere) && body.changes.every(({ card }) => this.#overlay.leftBy(card) === '');
   }
 
   #apply(index: number, term: number, body: EntryBody): void {

@@ -52,7 +52,7 @@ type World = Pick<CommandContext, 'clock' | 'note' | 'random'>;
 const listedBadLines = 1000;
 const progressMs = 1000;
 /** Calls a second while the rate is limited: a steady trickle rather than bursts. */
-const callsPerSecond = 20;
+const callsPerSecond = 10;
 /** How long nodes and owners may be away before the import gives up; the same command goes on from there. */
 const patienceMs = 60_000;
 const retryMs = 500;
