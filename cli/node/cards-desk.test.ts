@@ -25,10 +25,11 @@ class Desk extends OwnerBench {
   }
 
   async import(...cards: CardFileInput[]): Promise<string> {
-    let isDone = false;
-    const done = importCards(this.owner, { file, cards }, entered, this.tools).finally(() => (isDone = true));
-    for (const settled = done.catch(() => undefined); !isDone; await Promise.race([settled, Promise.resolve()])) {
+    const done = importCards(this.owner, { file, cards }, entered, this.tools);
+    // An entry a turn: no more turns than cards.
+    for (let turn = 0; turn <= cards.length; turn++) {
       this.clock.runSoon();
+      await Promise.resolve();
       this.progress(this.last, this.last);
     }
     return (await done).join(' ');
