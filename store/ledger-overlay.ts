@@ -1,3 +1,7 @@
+/*
+ * What deciding sees. Over 500 lines because each kind of row that an entry can write has its later version here, and how
+ * that is forgotten when the file has it.
+ */
 import type { CardId, GroupId } from '../base/identifiers.ts';
 import { RecentMap } from '../base/recent-map.ts';
 import type { CardRow, ImportRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';

@@ -5,14 +5,7 @@ import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { PanRangeRow } from '../config-db/rows.ts';
-import {
-  decodeBody,
-  encodeBody,
-  type CardImport,
-  type Durability,
-  type EntryBody,
-  type LogEntry,
-} from '../store/entry.ts';
+import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';
 import { applyToLedger, type LedgerReader } from '../store/ledger.ts';
 import type { RangeMoveRow } from '../store/range-move.ts';
 import { LedgerOverlay } from '../store/ledger-overlay.ts';
@@ -394,7 +387,7 @@ export class GroupOwner {
     if (body.kind !== 'cards') return true;
     const configuration = this.#options.configuration();
     const places = new Map<string, boolean>();
-    const isHere = ({ bin, panCipher }: CardImport): boolean => {
+    const isHere = (bin: string, panCipher: string): boolean => {
       if (configuration === undefined) return true;
       let range = configuration.rangeOfAll(bin);
       if (range === undefined) {
@@ -406,7 +399,10 @@ export class GroupOwner {
       places.set(range.prefix, known);
       return known;
     };
-    return body.added.every(isHere) && body.changes.every(({ card }) => this.#overlay.leftBy(card) === '');
+    return (
+      body.added.every(({ bin, panCipher }) => isHere(bin, panCipher)) &&
+      body.changes.every(({ card }) => this.#overlay.leftBy(card) === '')
+    );
   }
 
   #apply(index: number, term: number, body: EntryBody): void {
