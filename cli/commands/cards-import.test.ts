@@ -103,6 +103,18 @@ describe('an import', () => {
     );
     assert.deepEqual([summary.lines, summary.added, summary.changed, summary.bad.length], [5, 2, 1, 1]);
   });
+  test('takes bad lines along with good ones: they cost no calls', async (context) => {
+    const bench = new Bench(
+      context,
+      Array.from({ length: 40 }, (_, at) => (at % 2 === 0 ? line(at) : 'nonsense')),
+    );
+    const summary = await bench.import();
+    assert.deepEqual([bench.cluster.asked, summary.added, summary.bad.length], [['n1 2-40'], 20, 20]);
+    assert.deepEqual(
+      bench.lines().map((each) => Number(each.split(',')[0])),
+      Array.from({ length: 40 }, (_, at) => 2 + at),
+    );
+  });
   test('that was broken off goes on where its results end, and mends a line that was not written whole', async (context) => {
     const all = Array.from({ length: 2300 }, (_, at) => line(at));
     const bench = new Bench(context, all);
