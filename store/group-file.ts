@@ -335,6 +335,8 @@ export class GroupFile {
       throw new SwitchError('REPAIR_REFUSED', `the fold is at ${this.#applied}, no longer at ${batch.at}`);
     }
     this.#sync(true);
+    // What is judged and mended is what is on disk: pages in memory may be from before a bit flipped there.
+    this.#database.pragma('shrink_memory');
     const transaction = this.#database.transaction((): readonly RowOutcome[] => {
       // What somebody edits in a shell is no part of it, before or after.
       this.#guard?.settle();
@@ -352,7 +354,8 @@ export class GroupFile {
       throw error;
     }
     this.#forgetUnapplied();
-    this.#last = this.#readLast();
+    // The log ends where it did: a repaired row may have another hash, and a row beyond the end is none of ours.
+    this.#last = this.position(this.#last.index) ?? this.#readLast();
     return outcomes;
   }
 
