@@ -1,6 +1,15 @@
 import type { EncodedKey, KeyRange } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
-import { answerOf, inParallel, ofEach, type BlockDigests, type RangeOfBlocks, type SideCaller } from './caller.ts';
+import {
+  answerOf,
+  inParallel,
+  ofEach,
+  type BlockDigests,
+  type DigestWidth,
+  type RangeOfBlocks,
+  type SideCaller,
+} from './caller.ts';
+import type { Leaves } from './leaves.ts';
 import { limits } from './protocol.ts';
 
 /** A range in which these sides differ from the reference, which has `rows` rows there. */
@@ -17,7 +26,7 @@ interface BlocksOfSide {
 
 /** Answers that the reference is ahead of the slowest side. */
 const answersAhead = 4;
-const noBlocks: BlockDigests = { ends: [], digests: [], rows: [] };
+const noBlocks: BlockDigests = { ends: [], digests: [], rows: [], leaves: [] };
 
 /** Those of the reference's blocks, the first one after `after`, that others have otherwise. */
 function unequalIn(after: EncodedKey | null, own: BlockDigests, others: readonly BlocksOfSide[]): Suspect[] {
@@ -55,6 +64,8 @@ export interface SearchOptions {
   /** Of a log: the indexes that the range's entries have, if none is missing; the first one excluded. */
   readonly even?: { readonly from: number; readonly through: number } | undefined;
   readonly workers: number;
+  /** Takes the leaves of the reference's largest blocks, in key order for each range that is begun. */
+  readonly leaves?: Pick<Leaves, 'begin'> | undefined;
   /** Told the largest blocks of the reference, as they come. */
   readonly onBlocks: (blocks: BlockDigests) => void;
 }
@@ -84,6 +95,10 @@ export class BlockSearch {
     return (await Promise.all(parts.map((part) => this.#unequalBlocks(part, sides)))).flat();
   }
 
+  get #widthOfReference(): DigestWidth {
+    return this.#options.leaves === undefined ? 'whole' : 'with-leaves';
+  }
+
   get #largestSize(): number {
     return this.#options.blockSizes[0] ?? 1_024;
   }
@@ -102,13 +117,15 @@ export class BlockSearch {
     }
     const answers = await ofEach([this.#reference, ...sides], (side) =>
       inParallel(pages, this.#options.workers, async (page) => {
-        const [blocks] = await side.digests(this.#table.name, [page], size);
+        const width = side === this.#reference ? this.#widthOfReference : 'whole';
+        const [blocks] = await side.digests(this.#table.name, [page], size, width);
         if (blocks === undefined) throw new RangeError('one answer for one range');
         if (side === this.#reference) this.#options.onBlocks(blocks);
         return blocks;
       }),
     );
     const ofReference = answerOf(this.#reference, answers);
+    this.#options.leaves?.begin(range.after)(ofReference.flatMap(({ leaves }) => leaves));
     const others = answers.filter(({ side }) => side !== this.#reference);
     return pages.flatMap(({ after }, at) =>
       unequalIn(
@@ -124,11 +141,18 @@ export class BlockSearch {
     const size = this.#largestSize;
     const suspects: Promise<Suspect[]>[] = [];
     const tails = new Map<SideCaller, Promise<unknown>>();
+    const take = this.#options.leaves?.begin(range.after);
     for (let { after } = range; ;) {
       const start = after;
-      const [page] = await this.#reference.blocks(this.#table.name, [{ after, through: range.through }], size);
+      const [page] = await this.#reference.blocks(
+        this.#table.name,
+        [{ after, through: range.through }],
+        size,
+        this.#widthOfReference,
+      );
       if (page === undefined) throw new RangeError('one answer for one range');
       this.#options.onBlocks(page);
+      take?.(page.leaves);
       const answers = ofEach(sides, (side) => {
         const answer = (tails.get(side) ?? Promise.resolve()).then(async () => {
           const [blocks = noBlocks] = await side.digests(this.#table.name, [{ after: start, ends: page.ends }], size);
@@ -204,7 +228,7 @@ export class BlockSearch {
     if (even.every((each) => each !== undefined)) {
       const answers = await ofEach([this.#reference, ...sides], async (side) => {
         const asked = even.filter((_, at) => isAsked(side, batch[at]));
-        const blocks = await side.digests(table, asked, size, true);
+        const blocks = await side.digests(table, asked, size, 'brief');
         return new Map(asked.map((range, at) => [range, blocks[at] ?? noBlocks]));
       });
       const own = answerOf(this.#reference, answers);
@@ -225,7 +249,7 @@ export class BlockSearch {
         table,
         left.map(({ range }) => range),
         size,
-        true,
+        'brief',
       );
       const asked = left.map(({ at, range: { after } }, index) => ({
         at,
@@ -241,7 +265,7 @@ export class BlockSearch {
                 table,
                 mine.map(({ after, own }) => ({ after, ends: own.ends })),
                 size,
-                true,
+                'brief',
               );
         return new Map(mine.map(({ at }, index) => [at, blocks[index] ?? noBlocks]));
       });

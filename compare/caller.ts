@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import { maskCardData } from '../base/pan.ts';
-import type { EncodedKey, KeyRange } from '../store/canonical.ts';
+import { digestBytes, type EncodedKey, type KeyRange } from '../store/canonical.ts';
 import {
   areRising,
   digestsOf,
@@ -37,10 +37,21 @@ export interface BlockDigests {
   readonly ends: readonly (EncodedKey | null)[];
   readonly digests: readonly string[];
   readonly rows: readonly number[];
+  /** Each block's whole SHA-256, of which its digest is the beginning; none when nobody asked for them. */
+  readonly leaves: readonly Buffer[];
 }
 
 interface BlocksOfReference extends BlockDigests {
   readonly done: boolean;
+}
+
+/** `brief`: half of each digest. `with-leaves`: the whole SHA-256 besides, for the Merkle root. */
+export type DigestWidth = 'whole' | 'brief' | 'with-leaves';
+
+const leafBytes = 32;
+
+function flagOf(width: DigestWidth): { brief?: true; leaves?: true } {
+  return width === 'brief' ? { brief: true } : width === 'with-leaves' ? { leaves: true } : {};
 }
 
 /** A range whose blocks' ends are known: listed, or every `size` whole numbers between two. */
@@ -109,10 +120,15 @@ export class SideCaller {
   }
 
   /** The first blocks of each range, all of them where `done`. */
-  async blocks(table: string, ranges: readonly KeyRange[], size: number, brief = false): Promise<BlocksOfReference[]> {
-    const reply = await this.#call('blocks', { table, ranges: [...ranges], size, ...(brief && { brief }) });
+  async blocks(
+    table: string,
+    ranges: readonly KeyRange[],
+    size: number,
+    width: DigestWidth = 'whole',
+  ): Promise<BlocksOfReference[]> {
+    const reply = await this.#call('blocks', { table, ranges: [...ranges], size, ...flagOf(width) });
     if (reply.ranges.length !== ranges.length) this.#fail('garbage', 'it does not answer for the ranges asked');
-    return reply.ranges.map(({ ends, digests, rows, done }, at) => {
+    return reply.ranges.map(({ ends, digests, leaves, rows, done }, at) => {
       const range = ranges[at] ?? { after: null, through: null };
       const inner = ends.filter((end) => end !== null);
       const nullEnds = ends.length - inner.length;
@@ -123,7 +139,7 @@ export class SideCaller {
       if (!endsWell || rows.length !== ends.length || !areRising(range.after, inner, range.through)) {
         this.#fail('garbage', 'its blocks do not cover the range');
       }
-      return { ends, digests: this.#digests(digests, brief, ends.length), rows, done };
+      return { ends, ...this.#digestsAndLeaves(digests, leaves, width, ends.length), rows, done };
     });
   }
 
@@ -131,15 +147,15 @@ export class SideCaller {
     table: string,
     ranges: readonly RangeOfBlocks[],
     size: number,
-    brief = false,
+    width: DigestWidth = 'whole',
   ): Promise<readonly BlockDigests[]> {
-    const reply = await this.#call('digests', { table, ranges: [...ranges], size, ...(brief && { brief }) });
+    const reply = await this.#call('digests', { table, ranges: [...ranges], size, ...flagOf(width) });
     if (reply.ranges.length !== ranges.length) this.#fail('garbage', 'it does not answer for the ranges asked');
     return ranges.map((range, at) => {
       const ends = endsOf(range, size);
-      const { digests, rows } = reply.ranges[at] ?? { digests: '', rows: [] };
+      const { digests, leaves, rows } = reply.ranges[at] ?? { digests: '', leaves: undefined, rows: [] };
       if (rows.length !== ends.length) this.#fail('garbage', `${rows.length} answers for ${ends.length} blocks`);
-      return { ends, digests: this.#digests(digests, brief, ends.length), rows };
+      return { ends, ...this.#digestsAndLeaves(digests, leaves, width, ends.length), rows };
     });
   }
 
@@ -209,6 +225,24 @@ export class SideCaller {
     if (this.failure?.reason === 'unreachable') return;
     const answered = this.#side.call({ kind: 'close', ...this.#address });
     await withTimeout(this.#clock, this.#timeoutMs, answered).catch(() => undefined);
+  }
+
+  #digestsAndLeaves(
+    packed: string,
+    packedLeaves: string | undefined,
+    width: DigestWidth,
+    expected: number,
+  ): Pick<BlockDigests, 'digests' | 'leaves'> {
+    const digests = this.#digests(packed, width === 'brief', expected);
+    if (width !== 'with-leaves') return { digests, leaves: [] };
+    const leaves = (digestsOf(packedLeaves ?? '', leafBytes, expected) ?? []).map((leaf) =>
+      Buffer.from(leaf, 'base64'),
+    );
+    const begin = (leaf: Buffer): string => leaf.subarray(0, digestBytes).toString('base64');
+    if (JSON.stringify(leaves.map(begin)) !== JSON.stringify(digests)) {
+      this.#fail('garbage', 'its leaves are not those of its blocks');
+    }
+    return { digests, leaves };
   }
 
   #digests(packed: string, brief: boolean, expected: number): string[] {

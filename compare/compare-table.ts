@@ -11,6 +11,7 @@ import {
   type RowsOfSide,
   type SideCaller,
 } from './caller.ts';
+import type { Leaves } from './leaves.ts';
 import { limits } from './protocol.ts';
 import type { ColumnDifference, Difference, RowAsFound, TableResult } from './result.ts';
 
@@ -35,6 +36,8 @@ export interface TableOptions {
   readonly even?: { readonly from: number; readonly through: number } | undefined;
   /** Calls that each side has at a time, for parts of the table. */
   readonly workers: number;
+  /** Collects what the Merkle root is made of; undefined: nobody wants one. */
+  readonly leaves?: Leaves | undefined;
 }
 
 /** Entries after an index, up to another one or to the end. */

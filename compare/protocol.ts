@@ -37,7 +37,12 @@ export const limits = {
 /** `copy`: of the fold as it was recomputed from the log, instead of the one in the file. */
 const compared = { compare: name, group: name, copy: z.literal('recomputed').optional() };
 const ofTable = { ...compared, table: name };
-const ofBlocks = { ...ofTable, size: count.min(1).max(limits.blockRows), brief: z.literal(true).optional() };
+const ofBlocks = {
+  ...ofTable,
+  size: count.min(1).max(limits.blockRows),
+  brief: z.literal(true).optional(),
+  leaves: z.literal(true).optional(),
+};
 const range = z.strictObject({ after: key.nullable(), through: key.nullable() });
 const listed = z.strictObject({
   after: key.nullable(),
@@ -86,7 +91,7 @@ const requestSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('position'), ...compared, index: count }),
   z.strictObject({ kind: z.literal('derived'), ...ofTable, after: key.nullable() }),
   z.strictObject({ kind: z.literal('integrity'), ...compared }),
-  z.strictObject({ kind: z.literal('recompute'), ...compared }),
+  z.strictObject({ kind: z.literal('recompute'), ...compared, from: name.optional() }),
   z.strictObject({ kind: z.literal('close'), ...compared }),
 ]);
 
@@ -133,6 +138,7 @@ const replySchemas = {
         z.strictObject({
           ends: z.array(key.nullable()).min(1).max(limits.blocks).readonly(),
           digests,
+          leaves: digests.optional(),
           rows: z.array(count).readonly(),
           done: z.boolean(),
         }),
@@ -141,7 +147,9 @@ const replySchemas = {
   }),
   digests: z.strictObject({
     kind: z.literal('digests'),
-    ranges: z.array(z.strictObject({ digests, rows: z.array(count).readonly() })).max(limits.ranges),
+    ranges: z
+      .array(z.strictObject({ digests, leaves: digests.optional(), rows: z.array(count).readonly() }))
+      .max(limits.ranges),
   }),
   rows: z.strictObject({
     kind: z.literal('rows'),
@@ -268,7 +276,8 @@ const maximumReplyBytes = 200_000;
  *                                                        format
  *   digests  table, ranges with blocks' ends, size  →    digests of its rows between these ends, and how many they are.
  *                                                        Of a log the ends follow from an index and the size: no keys
- *                                                        travel, and all sides digest at the same time
+ *                                                        travel, and all sides digest at the same time. `leaves`: with
+ *                                                        the whole SHA-256 of each block, for the root
  *   blocks   table, ranges, size                    →    of the reference, for other tables: ends of blocks of `size`
  *                                                        rows, their digests; done, or go on after the last end. The
  *                                                        other sides give digests between these while it goes on
@@ -288,7 +297,8 @@ const maximumReplyBytes = 200_000;
  *                                                        null as long as it looks: asked again until then
  *   recompute                                       →    how far a fold of its own has been made from the log's entries;
  *                                                        asked again until done: then `copy` in the calls above asks
- *                                                        for that fold's rows, as of another side
+ *                                                        for that fold's rows, as of another side. `from` names an
+ *                                                        earlier compare here whose fold is gone on with
  *   close                                           →    closed; the snapshot is given up
  *
  * `prepare`, `integrity`, `recompute` and `close` are answered by who keeps the snapshot (`CompareDesk`), all others from it.
@@ -327,14 +337,14 @@ export function answerCompareCall(
         const table = tableOf(tables, call.table);
         const ranges = call.ranges.map((each) => {
           const { blocks, done } = snapshot.blocks(table, each, call.size, most);
-          return { ends: blocks.map(({ end }) => end), ...digested(blocks, call.brief), done };
+          return { ends: blocks.map(({ end }) => end), ...digested(blocks, call), done };
         });
         return { kind: 'blocks', ranges };
       }
       case 'digests': {
         const table = tableOf(tables, call.table);
         const ranges = call.ranges.map((each) =>
-          digested(snapshot.digests(table, each.after, endsOf(each, call.size), call.size), call.brief),
+          digested(snapshot.digests(table, each.after, endsOf(each, call.size), call.size), call),
         );
         return { kind: 'digests', ranges };
       }
@@ -388,10 +398,14 @@ function tableOf(tables: readonly TableSpecification[], wanted: string): TableSp
   return table;
 }
 
-function digested(blocks: readonly Block[], brief: true | undefined): { digests: string; rows: number[] } {
+function digested(
+  blocks: readonly Block[],
+  { brief, leaves }: { readonly brief?: true | undefined; readonly leaves?: true | undefined },
+): { digests: string; leaves?: string; rows: number[] } {
   const width = digestWidth(brief === true);
   return {
     digests: packed(blocks.map(({ digest }) => digest.subarray(0, width))),
+    ...(leaves && { leaves: packed(blocks.map(({ leaf }) => leaf)) }),
     rows: blocks.map(({ rows }) => rows),
   };
 }

@@ -31,6 +31,8 @@ export interface CompareScope {
   readonly tables?: readonly string[];
   readonly recompute?: boolean;
   readonly checkIntegrity?: boolean;
+  /** With the Merkle root of every table. */
+  readonly evidence?: boolean;
   /** Ends the compare; what has not been judged by then is inconclusive. */
   readonly stop?: AbortSignal;
   /** Threads with which each process reads, and the load above which it waits. */
@@ -197,6 +199,7 @@ interface CompareFlags {
   readonly resume?: string;
   readonly recompute: boolean;
   readonly pages: boolean;
+  readonly evidence?: boolean;
   readonly json?: boolean;
 }
 
@@ -220,6 +223,7 @@ export function registerCompare(program: Command, run: RunCommand): void {
     )
     .option('--no-recompute', 'does not hold the folds against what the log entries add up to')
     .option('--no-pages', 'does not have SQLite look at every page of every copy')
+    .option('--evidence', 'with the Merkle root of every table: see `quadrant audit root`')
     .option('--json', 'as JSON')
     .addHelpText(
       'after',
@@ -254,6 +258,7 @@ export function registerCompare(program: Command, run: RunCommand): void {
               ...(tables && { tables }),
               recompute: flags.recompute,
               checkIntegrity: flags.pages,
+              evidence: flags.evidence === true,
               stop: stop.signal,
               ...scopeOf(flags),
               ...(resumed && { resumed }),

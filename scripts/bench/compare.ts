@@ -18,14 +18,12 @@ import { tablesOf } from '../../compare/tables.ts';
 import { chainEntry, encodeBody, originPosition, type LogEntry } from '../../store/entry.ts';
 import { GroupFile, noFold } from '../../store/group-file.ts';
 import { SnapshotReader } from '../../store/snapshot-reader.ts';
-import { measureUnderLoad } from './compare-load.ts';
 
 /**
  * `npm run bench:compare [ROWS]`: two copies of a log, each behind a process of its own, beside `sqldiff` (Debian:
  * sqlite3-tools) on the same two files in turn, medians of five; time, bytes between each process and the one that
  * compares, memory. The files are warm in the system's cache, for both. Then one side alone with one thread and with two,
- * ten times the rows, and a cluster of real processes whose copies are compared while it decides (`compare-load.ts`).
- * 20,000 rows take half a minute, 1,000,000 some six.
+ * and ten times the rows.
  */
 const group = groupId('a');
 const tables = tablesOf(group).slice(0, 1);
@@ -86,7 +84,6 @@ async function main(rows: number): Promise<void> {
   } finally {
     rmSync(folder, { recursive: true });
   }
-  await measureUnderLoad(rows, print);
 }
 
 /** One side digests its whole log, block by block. */
