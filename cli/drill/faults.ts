@@ -365,11 +365,10 @@ export const faults: Readonly<Record<DrillKind, Fault>> = {
       const aim = atNode(scene, target ?? scene.ground.equipment.disk?.process, { expectation: 'none' });
       return { ...aim, target: `${aim.target}, disk ${mode}`, silent: aim.processes };
     },
-    inject({ scene, options }) {
+    async inject({ scene, options }) {
       const { disk } = scene.ground.equipment;
-      if (options.mode === 'full') disk?.fill();
+      if (options.mode === 'full') await disk?.fill();
       else disk?.slowDown(scene.ground.clock);
-      return Promise.resolve();
     },
     async heal({ scene, aim }) {
       const { cluster, equipment } = scene.ground;
