@@ -78,7 +78,8 @@ if (wants('import')) {
   );
   print(
     `  start with them ${result.startSeconds.toFixed(1)} s, of the same cluster without ${result.emptyStartSeconds.toFixed(1)} s; ` +
-      `a node has ${Math.max(...result.emptyMegabytes)} MB without, ${Math.max(...result.residentMegabytes)} MB after the import, ${Math.max(...result.restartedMegabytes)} MB after the start`,
+      `the largest node has ${Math.max(...result.emptyMegabytes)} MB without cards, ${Math.max(...result.importedMegabytes)} MB after the ` +
+      `import, ${Math.max(...result.startedMegabytes)} MB after the start, ${Math.max(...result.loadedMegabytes)} MB after the rounds below`,
   );
   print(
     `  p99 of authorizations at ${result.authorizationsPerSecond}/s: ${result.p99Ms.toFixed(1)} ms, during an import of 2000 cards/s ` +

@@ -3,7 +3,6 @@ import type { CardKeys } from '../base/card-keys.ts';
 import { assert, whenReadable } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
-import type { Pan } from '../base/pan.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { PanRangeRow } from '../config-db/rows.ts';
 import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';
@@ -357,6 +356,13 @@ export class GroupOwner {
     return { row: this.#overlay.rangeMove(move), isSettled, inFile: this.#options.ledger.rangeMove(move) };
   }
 
+  /** A range is coming whose marks of card files are not in the file yet: what has been entered for it is not known. */
+  get awaitsMarks(): boolean {
+    return this.#overlay.unsettledMoves.some(
+      ({ direction, move }) => direction === 'in' && (this.#options.ledger.rangeMove(move)?.parts ?? 0) === 0,
+    );
+  }
+
   /** The move with which the claim's card has left the group; null while it is here, or unknown. */
   #leftWith(claim: Claim): RangeMoveRow | undefined | null {
     const card = cardOf(claim, this.#overlay);
@@ -380,12 +386,21 @@ export class GroupOwner {
   #mayAppend(body: EntryBody): boolean {
     if (body.kind !== 'cards') return true;
     const configuration = this.#options.configuration();
-    const isHere = (pan: Pan | undefined): boolean =>
-      pan === undefined ||
-      configuration === undefined ||
-      this.#placeOf(configuration.rangeOf(pan), configuration) === 'here';
+    const places = new Map<string, boolean>();
+    const isHere = (bin: string, panCipher: string): boolean => {
+      if (configuration === undefined) return true;
+      let range = configuration.rangeOfAll(bin);
+      if (range === undefined) {
+        const pan = this.#options.cardKeys.decrypt(panCipher);
+        if (pan === undefined) return true;
+        range = configuration.rangeOf(pan);
+      }
+      const known = places.get(range.prefix) ?? this.#placeOf(range, configuration) === 'here';
+      places.set(range.prefix, known);
+      return known;
+    };
     return (
-      body.added.every(({ panCipher }) => isHere(this.#options.cardKeys.decrypt(panCipher))) &&
+      body.added.every(({ bin, panCipher }) => isHere(bin, panCipher)) &&
       body.changes.every(({ card }) => this.#overlay.leftBy(card) === '')
     );
   }

@@ -409,6 +409,8 @@ function topologyOf({ nodes, witness, keptLogEntries = 60 }: ClusterOptions): To
       brokerPingMs: 1_000,
       brokerReconnectMs: 100,
     },
+    repair: { approvals: 1, planHours: 24, operators: [] },
+    nightly: { repair: 'none', budgetMinutes: 240, keepDays: 90 },
     limits: {
       acquirerConnections: 4_096,
       requestsInFlightPerConnection: 1_024,
