@@ -10,6 +10,10 @@ import { benchStore } from './bench/store.ts';
 
 const known = ['codec', 'store', 'node', 'cluster', 'import'] as const;
 const args = process.argv.slice(2);
+if (args.includes('--help')) {
+  process.stdout.write(`usage: npm run bench -- [${known.join('|')} ...] [--json] [--cards N]\n`);
+  process.exit(0);
+}
 const json = args.includes('--json');
 const cardsAt = args.indexOf('--cards');
 const cards = cardsAt === -1 ? 1_000_000 : Number(args.splice(cardsAt, 2)[1]);
