@@ -33,6 +33,7 @@ export const errorCatalogue = {
   },
   CARD_CHANGE_REFUSED: { retryable: false, hint: 'Nothing was changed. Correct the named change and enter it again.' },
   CARD_UNKNOWN: { retryable: false, hint: 'Import the card first: quadrant cards import FILE.csv' },
+  QUEUE_REFUSED: { retryable: false, hint: '`quadrant config queue` lists what waits at each node.' },
   CALL_INVALID: { retryable: false, hint: 'CLI and nodes are of different versions, or a flag has a wrong value.' },
   BROKER_UNREACHABLE: {
     retryable: true,

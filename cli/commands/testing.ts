@@ -7,7 +7,7 @@ import { ManualClock } from '../../base/manual-clock.ts';
 import { seededRandom } from '../../base/random.ts';
 import { parseTopology, voters, type Topology } from '../../base/topology.ts';
 import type { CommandContext } from '../context.ts';
-import { noEdits, type GroupStatus, type ProcessStatus } from '../node/status.ts';
+import { noEdits, noQueue, type GroupStatus, type ProcessStatus } from '../node/status.ts';
 import type { ClusterAnswers } from './situation.ts';
 
 /** For tests only: what processes of a cluster answer, and a cluster that answers so. */
@@ -85,6 +85,7 @@ export function processOf(id: string, changes: Partial<ProcessStatus> = {}): Pro
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
     edits: noEdits,
+    queue: noQueue,
     restrictionsUndelivered: 0,
     ...changes,
   };
