@@ -19,8 +19,7 @@ import { describeError, SwitchError } from '../../base/errors.ts';
 import { configGroup, type NodeId } from '../../base/identifiers.ts';
 import { seededRandom, type Random } from '../../base/random.ts';
 import { realClock, realRandom } from '../../base/real.ts';
-import { percentile } from '../../base/statistics.ts';
-import type { Topology } from '../../base/topology.ts';
+import { ascending } from '../../base/statistics.ts';
 import { readAcquirerCards } from '../../cli/acquirer/cards.ts';
 import { sampleCardFile } from '../../cli/acquirer/load-command.ts';
 import { defaultMix } from '../../cli/acquirer/load-mix.ts';
@@ -89,7 +88,7 @@ interface Place {
 
 const program = fileURLToPath(new URL('../../cli/quadrant.mjs', import.meta.url));
 const run = promisify(execFile);
-const workersPerNode = 3;
+const workersPerNode = 10;
 const settleMs = 60_000;
 
 async function withCluster<Result>(name: string, use: (place: Place) => Promise<Result>): Promise<Result> {
@@ -156,6 +155,8 @@ class Journal {
   readonly faults: Record<string, number> = {};
   #left: number;
   #number = 0;
+  /** What should not happen and did. */
+  readonly #surprises: string[] = [];
   #ended = false;
 
   constructor(place: Place, total: number, seed: number, print: (line: string) => void) {
@@ -168,13 +169,16 @@ class Journal {
 
   async run(): Promise<void> {
     const nodes = this.#place.place.topology.nodes.map(({ id }) => id);
-    const faults = this.#makeFaults();
-    await Promise.all(
-      nodes.flatMap((node) => [
-        this.#shells(node),
-        ...Array.from({ length: workersPerNode }, () => this.#operator(node)),
-      ]),
-    );
+    const faults = this.#makeFaults().catch((error: unknown) => {
+      this.#surprises.push(describeError(error));
+    });
+    const working = nodes.flatMap((node) => [
+      this.#shells(node),
+      ...Array.from({ length: workersPerNode }, () => this.#operator(node)),
+    ]);
+    for (const outcome of await Promise.allSettled(working)) {
+      if (outcome.status === 'rejected') this.#surprises.push(describeError(outcome.reason));
+    }
     this.#ended = true;
     await faults;
   }
@@ -211,14 +215,16 @@ class Journal {
   }
 
   problemsIn(records: readonly HistoryRecord[]): string[] {
-    const problems: string[] = [];
+    const problems = [...this.#surprises];
     const byMarker = new Map<string, HistoryRecord[]>();
     const marker = /#[0-9]+#/;
     const byChange = Map.groupBy(records, ({ change }) => change);
     for (const rows of byChange.values()) {
       const [{ index, change } = { index: 0, change: '' }] = rows;
       if (rows.some((row) => row.index !== index)) problems.push(`change ${change} is in the history twice`);
-      const found = rows.map(({ after, by }) => marker.exec(by) ?? marker.exec(after ?? '')).find((each) => each !== null);
+      const found = rows
+        .map(({ after, by }) => marker.exec(by) ?? marker.exec(after ?? ''))
+        .find((each) => each !== null);
       if (found !== undefined) byMarker.set(found[0], [...(byMarker.get(found[0]) ?? []), ...rows]);
     }
     const versions = new Map<string, number>();
@@ -240,7 +246,9 @@ class Journal {
       for (const row of rows) {
         const seen = made.replaces.get(`${row.table} ${row.key}`);
         if (seen !== undefined && seen !== replaced.get(row)) {
-          problems.push(`${name} replaces ${replaced.get(row) ?? 0} of ${row.table} ${row.key}, and its author saw ${seen}`);
+          problems.push(
+            `${name} replaces ${replaced.get(row) ?? 0} of ${row.table} ${row.key}, and its author saw ${seen}`,
+          );
         }
       }
     }
@@ -272,8 +280,9 @@ class Journal {
       try {
         await this.#make(noted, made.replaces);
       } catch (error) {
-        if (!(error instanceof SwitchError)) throw error;
-        if (error.code === 'VERSION_CONFLICT' || error.code === 'CONFIGURATION_REFUSED') noted.refused = true;
+        const code = error instanceof SwitchError ? error.code : undefined;
+        if (code === undefined) this.#surprises.push(`${noted.way} at ${node}: ${describeError(error)}`);
+        if (code === 'VERSION_CONFLICT' || code === 'CONFIGURATION_REFUSED') noted.refused = true;
         else await delay(realClock, 50);
       }
     }
@@ -303,7 +312,8 @@ class Journal {
         return { change, replaces: findRow(there, change.table, keyOfChange(change))?.version ?? 0 };
       });
     }
-    for (const { change, replaces: version } of changes) replaces.set(`${change.table} ${keyOfChange(change)}`, version);
+    for (const { change, replaces: version } of changes)
+      replaces.set(`${change.table} ${keyOfChange(change)}`, version);
     const parameters = { by: `operator ${marker}`, changes: encodeChanges(changes) };
     if (way === 'queue') {
       const report = (await bus.call(node, 'configuration.queue', parameters)) as QueuedReport;
@@ -353,7 +363,7 @@ class Journal {
       const made = this.#note({ way: 'shell', node, marker, replaces: new Map() });
       const known = new Set(this.#inFile(node, (database) => readShellEdits(database, -1)).map(({ change }) => change));
       const wrong = this.#random.below(10) === 0 ? "UPDATE failover_map SET rank = 9 WHERE group_id = 'a';" : '';
-      const sql = `.timeout 5000\nBEGIN IMMEDIATE; UPDATE node_state SET reason = '${marker}' WHERE node_id = '${node}'; ${wrong} COMMIT;`;
+      const sql = `.timeout 5000\nBEGIN IMMEDIATE; INSERT OR REPLACE INTO node_state (node_id, state, reason) VALUES ('${node}', 'in-service', '${marker}'); ${wrong} COMMIT;`;
       try {
         await shell(this.#file(node), sql);
       } catch (error) {
@@ -368,7 +378,11 @@ class Journal {
           this.#inFile(node, (database) => readShellEdits(database, -1)).find(
             ({ change, outcome, rows }) => !known.has(change) && outcome !== 'waiting' && rows.length > 0,
           ),
-        { timeoutMs: settleMs, everyMs: 25, onTimeout: () => new Error(`${made.marker} of the shell at ${node} vanished`) },
+        {
+          timeoutMs: settleMs,
+          everyMs: 25,
+          onTimeout: () => new Error(`${made.marker} of the shell at ${node} vanished`),
+        },
       );
       if (ended.outcome === 'entered') made.entered = ended.index ?? 0;
       else made.refused = true;
@@ -395,8 +409,9 @@ class Journal {
     const brokers = place.topology.brokers.map(({ id }) => String(id));
     const pick = (ids: readonly string[]): string => ids[this.#random.below(ids.length)] ?? '';
     while (!this.#ended) {
-      await delay(realClock, 1_000 + this.#random.below(2_000));
-      const kind = ['node frozen', 'node frozen', 'node killed', 'broker killed', 'majority frozen'][this.#random.below(5)] ?? '';
+      await delay(realClock, 3_000 + this.#random.below(4_000));
+      const kind =
+        ['node frozen', 'node frozen', 'node killed', 'broker killed', 'majority frozen'][this.#random.below(5)] ?? '';
       this.faults[kind] = (this.faults[kind] ?? 0) + 1;
       if (kind === 'node killed' || kind === 'broker killed') {
         const id = pick(kind === 'node killed' ? nodes : brokers);
@@ -453,7 +468,9 @@ export function benchChangeLatency(options: {
     const [, , at] = topology.nodes;
     if (at === undefined) throw new Error('the sample has four nodes');
     await addRanges(bus, at.id, ranges);
-    print(`${changes} changes at ${at.id} under ${authorizationsPerSecond} authorizations/s, ${ranges} more ranges ...`);
+    print(
+      `${changes} changes at ${at.id} under ${authorizationsPerSecond} authorizations/s, ${ranges} more ranges ...`,
+    );
     const end = new AbortController();
     const load = runLoad({
       targets: targetsOf(topology, undefined),
@@ -486,7 +503,7 @@ export function benchChangeLatency(options: {
     await delay(realClock, 2_000);
     end.abort();
     await load;
-    const others = topology.nodes.filter(({ id }) => id !== at.id).map(({ id }) => inForceAt(dataFolder, topology, id));
+    const others = topology.nodes.filter(({ id }) => id !== at.id).map(({ id }) => inForceAt(dataFolder, id));
     const took = asked.map(({ atMs, index }) => {
       return Math.max(...others.map((times) => (times.find((each) => each.index >= index)?.atMs ?? Infinity) - atMs));
     });
@@ -503,6 +520,10 @@ export function benchChangeLatency(options: {
       ),
     };
   });
+}
+
+function percentile(values: readonly number[], percent: number): number {
+  return ascending(values)[Math.max(0, Math.ceil((values.length * percent) / 100) - 1)] ?? Infinity;
 }
 
 /** More ranges in one group, inside one that is there. */
@@ -524,7 +545,7 @@ async function addRanges(bus: OperatorBus, node: NodeId, ranges: number): Promis
 }
 
 /** When a node began to work by the configuration of an index, by its own log; the clocks are this machine's. */
-function inForceAt(dataFolder: string, _topology: Topology, id: NodeId): { readonly index: number; readonly atMs: number }[] {
+function inForceAt(dataFolder: string, id: NodeId): { readonly index: number; readonly atMs: number }[] {
   return readFileSync(join(dataFolder, id, 'node.log'), 'utf8')
     .split('\n')
     .flatMap((line) => {

@@ -3,22 +3,23 @@ import { readFileSync } from 'node:fs';
 import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { seededRandom, type Random } from '../../base/random.ts';
 import type { CallReply } from '../../cli/node/peer-calls.ts';
-import { absent, keyOfChange, type VersionedChange } from '../../config-db/configuration-change.ts';
+import {
+  absent,
+  keyOfChange,
+  type VersionedChange,
+  type VersionedConfiguration,
+} from '../../config-db/configuration-change.ts';
 import { readVersions } from '../../config-db/configuration-fold.ts';
 import { readHistory, type HistoryRecord } from '../../config-db/configuration-history.ts';
-import type { VersionedConfiguration } from '../../config-db/configuration-change.ts';
 import { readRuleSetFile } from '../../config-db/rule-file.ts';
 import {
   encodeConfigurationChange,
-  keyTextOf,
-  toSqlRow,
   type ConfigurationChange,
   type ConfigurationRows,
   type ConfigurationTable,
 } from '../../config-db/rows.ts';
 import type { GroupReader } from '../../store/log-reader.ts';
-import type { SwitchProcess } from './process.ts';
-import { configurationCrashPoints } from './process.ts';
+import { configurationCrashPoints, type SwitchProcess } from './process.ts';
 import type { Scheduler } from './scheduler.ts';
 import { ShellEdits } from './shell-edits.ts';
 import { Violation } from './violation.ts';
@@ -40,7 +41,6 @@ interface MadeChange {
   readonly atMs: number;
   /** `table key` of each row, with the version that its author saw. */
   readonly replaces: ReadonlyMap<string, number>;
-  readonly isQueued: boolean;
   /** Queued: on the node's disk. */
   isKept: boolean;
   /** Said to be in the log; 0: nothing had to be changed. */
@@ -192,7 +192,6 @@ export class ConfigurationChanges {
       node: node.id,
       atMs: scheduler.nowMs,
       replaces: new Map(changes.map(({ change, replaces }) => [`${change.table} ${keyOfChange(change)}`, replaces])),
-      isQueued,
       isKept: false,
       enteredAt: undefined,
       refusal: undefined,
@@ -326,9 +325,4 @@ function put<Table extends ConfigurationTable>(table: Table, row: ConfigurationR
 
 function textOf({ change, replaces }: { readonly change: string; readonly replaces: number }): string {
   return `${change.length > 200 ? `${change.slice(0, 200)}...` : change} for ${String(replaces)}`;
-}
-
-/** `keyTextOf` for a row as SQLite gives it. */
-export function keyOfRow(table: ConfigurationTable, row: object): string {
-  return keyTextOf(table, toSqlRow(row));
 }

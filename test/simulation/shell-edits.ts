@@ -1,6 +1,7 @@
 import Database from 'better-sqlite3';
 
 import { configGroup, type NodeId } from '../../base/identifiers.ts';
+import { maskCardData } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import type { HistoryRecord } from '../../config-db/configuration-history.ts';
 import {
@@ -174,7 +175,8 @@ export class ShellEdits {
     const [first] = changed;
     if (first === undefined) return;
     const has = (edit: ShellEdit, { table, key }: EditedRow): boolean =>
-      edit.rows.some((row) => row.table === table && row.key === key);
+      // As it is told to people: a prefix may be as long as a card number.
+      edit.rows.some((row) => row.table === table && row.key === maskCardData(key));
     const edit = edits.find((each) => !known.has(each.change) && has(each, first));
     const what = `the edit of ${changed.map(({ table, key }) => `${table} ${key}`).join(', ')} at ${node}`;
     if (edit === undefined) throw new Violation(`${what} is neither entered nor reported`);
