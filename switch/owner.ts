@@ -380,13 +380,21 @@ export class GroupOwner {
   #mayAppend(body: EntryBody): boolean {
     if (body.kind !== 'cards') return true;
     const configuration = this.#options.configuration();
-    const isHere = (pan: Pan | undefined): boolean =>
-      pan === undefined ||
-      configuration === undefined ||
-      this.#placeOf(configuration.rangeOf(pan), configuration) === 'here';
+    const isHere = (panCipher: string): boolean => {
+      const pan = this.#options.cardKeys.decrypt(panCipher);
+      return (
+        pan === undefined ||
+        configuration === undefined ||
+        this.#placeOf(configuration.rangeOf(pan), configuration) === 'here'
+      );
+    };
     return (
-      body.added.every(({ panCipher }) => isHere(this.#options.cardKeys.decrypt(panCipher))) &&
-      body.changes.every(({ card }) => this.#overlay.leftBy(card) === '')
+      body.added.every(({ panCipher }) => isHere(panCipher)) &&
+      body.changes.every(({ card }) => {
+        // Of one that comes back the old row is known until all rows have come.
+        const row = this.#overlay.cardById(card);
+        return this.#overlay.leftBy(card) === '' && (row === undefined || isHere(row.panCipher));
+      })
     );
   }
 
