@@ -276,7 +276,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a change takes effect on top of others than it was checked against',
-    foundBy: 2,
+    foundBy: 14,
     edits: [
       {
         file: 'config-db/configuration-history.ts',
