@@ -93,7 +93,7 @@ if (wants('changes')) {
   for (const problem of result.problems.slice(0, 50)) print(`  ! ${problem}`);
   print(
     `  ${result.historyRecords} rows of history, ${result.problems.length} not as promised, ` +
-      `${result.problems.length === 0 ? 'copies equal' : 'see above'}`,
+      (result.problems.length === 0 ? 'copies equal' : 'see above'),
   );
   if (result.problems.length > 0) process.exitCode = 1;
 }

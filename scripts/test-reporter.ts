@@ -25,6 +25,11 @@ function isOfSubtests(error: Error): boolean {
   return 'failureType' in error && error.failureType === 'subtestsFailed';
 }
 
+/** What the test threw: the runner wraps it. */
+function causeOf(error: Error): unknown {
+  return error.cause === undefined ? error : error.cause;
+}
+
 /** How many of the slowest files are named at the end. */
 const slowestNamed = 8;
 
@@ -43,7 +48,7 @@ export default async function* report(source: AsyncIterable<TestEvent>): AsyncGe
     } else if (event.type === 'test:fail' && !isOfSubtests(event.data.details.error)) {
       const { name, file, details } = event.data;
       const at = file === undefined ? '' : ` (${relative(process.cwd(), file)})`;
-      yield `\nFAILED: ${name}${at}\n${inspect(details.error.cause ?? details.error, { depth: 6 })}\n\n`;
+      yield `\nFAILED: ${name}${at}\n${inspect(causeOf(details.error), { depth: 6 })}\n\n`;
     }
   }
   if (files.length > 1) {

@@ -16,6 +16,7 @@ import {
   voidedByKey,
 } from './ledger-reports.ts';
 import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
+import { cardImport, requestRecord } from './testing.ts';
 
 const group = groupId('a');
 const n2 = nodeId('n2');
@@ -25,18 +26,7 @@ const cards: EntryBody = {
   kind: 'cards',
   at: 0,
   by: 'test',
-  added: [
-    {
-      bin: '40000000',
-      panHash: 'hash',
-      panKeyVersion: 1,
-      panCipher: 'cipher',
-      expiry: '2812',
-      status: 'active',
-      currency: '840',
-      limit: '100000',
-    },
-  ],
+  added: [cardImport()],
   origin: 'n1',
   changes: [],
 };
@@ -47,22 +37,7 @@ const decision = (key: string, changes: Partial<DecisionEntry> = {}): DecisionEn
   configIndex: 3,
   durability: 'local',
   attempt: `n1.1.${key}`,
-  request: {
-    key,
-    mtiClass: '0100',
-    link: 'link-1',
-    card,
-    acquirer: '1',
-    terminal: 'TERM0001',
-    merchant: 'M',
-    stan: '000001',
-    transmission: '0301120000',
-    rrn: '1',
-    processingCode: '000000',
-    amount: '5000',
-    currency: '840',
-    businessDate: '2026-03-01',
-  },
+  request: requestRecord(card, key),
   responseCode: '00',
   authorizationCode: '123456',
   additionalAmounts: '',

@@ -10,6 +10,7 @@ import { applyToLedger, usageDateOf, type LedgerState } from './ledger.ts';
 import { ledgerFold } from './ledger-fold.ts';
 import { LedgerOverlay } from './ledger-overlay.ts';
 import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
+import { cardImport, requestRecord } from './testing.ts';
 
 const group = groupId('a');
 const card = cardId(group, 1, 1, 0);
@@ -20,38 +21,13 @@ const imported = (count: number, changes: object = {}): CardsEntry => ({
   kind: 'cards',
   at: 0,
   by: 'test',
-  added: Array.from({ length: count }, (_, at) => ({
-    bin: '40000000',
-    panHash: `hash ${at}`,
-    panKeyVersion: 1,
-    panCipher: 'cipher',
-    expiry: '2812',
-    status: 'active',
-    currency: '840',
-    limit: '100000',
-    ...changes,
-  })),
+  added: Array.from({ length: count }, (_, at) => cardImport({ panHash: `hash ${at}`, ...changes })),
+
   origin: 'n1',
   changes: [],
 });
 
-const record = (key: string, changes: Partial<RequestRecord> = {}): RequestRecord => ({
-  key,
-  mtiClass: '0100',
-  link: 'link-1',
-  card,
-  acquirer: '1',
-  terminal: 'TERM0001',
-  merchant: 'M',
-  stan: '000001',
-  transmission: '0301120000',
-  rrn: '1',
-  processingCode: '000000',
-  amount: '5000',
-  currency: '840',
-  businessDate: '2026-03-01',
-  ...changes,
-});
+const record = (key: string, changes: Partial<RequestRecord> = {}): RequestRecord => requestRecord(card, key, changes);
 
 const decision = (key: string, changes: Partial<DecisionEntry> = {}): DecisionEntry => ({
   kind: 'decision',

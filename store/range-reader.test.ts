@@ -4,14 +4,18 @@ import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
 
 import { groupId, type CardId, type GroupId } from '../base/identifiers.ts';
-import type { EntryBody, MovedRow, RangeOfCards } from './entry.ts';
+import type { EntryBody, MovedRow, RangeOfCards, RequestRecord } from './entry.ts';
 import { applyToLedger, type LedgerReader } from './ledger.ts';
 import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
 import { hashOfRows, isInRange } from './range-move.ts';
 import { movedTables, RangeReader } from './range-reader.ts';
+import { cardImport, requestRecord } from './testing.ts';
 
 const [a, b] = [groupId('a'), groupId('b')];
 const digitsOf = (cipher: string): string | undefined => (cipher === '' ? undefined : cipher);
+
+const request = (card: CardId, key: string, mtiClass: RequestRecord['mtiClass']): RequestRecord =>
+  requestRecord(card, key, { mtiClass, rrn: key, amount: '500' });
 
 /** A card group's fold, in memory; ciphers are the numbers themselves. */
 class Fold {
@@ -34,16 +38,9 @@ class Fold {
   }
 
   addCards(...numbers: readonly string[]): this {
-    const added = numbers.map((number) => ({
-      bin: number.slice(0, 8),
-      panHash: `hash ${number}`,
-      panKeyVersion: 1,
-      panCipher: number,
-      expiry: '2812',
-      status: 'active' as const,
-      currency: '840',
-      limit: '100000',
-    }));
+    const added = numbers.map((number) =>
+      cardImport({ bin: number.slice(0, 8), panHash: `hash ${number}`, panCipher: number }),
+    );
     return this.apply({ kind: 'cards', at: 0, by: 'test', origin: 'n1', added, changes: [] });
   }
 
@@ -58,7 +55,7 @@ class Fold {
       configIndex: 3,
       durability: 'quorum',
       attempt: `n1.1.${key}`,
-      request: requestOf(this.card(number), key, '0100'),
+      request: request(this.card(number), key, '0100'),
       responseCode: '00',
       authorizationCode: '123456',
       additionalAmounts: '',
@@ -73,25 +70,6 @@ class Fold {
   rows(sql: string): unknown[] {
     return this.database.prepare(sql).all();
   }
-}
-
-function requestOf(card: CardId, key: string, mtiClass: '0100' | '0220' | '0400') {
-  return {
-    key,
-    mtiClass,
-    link: 'link-1',
-    card,
-    acquirer: '1',
-    terminal: 'TERM0001',
-    merchant: 'M',
-    stan: '000001',
-    transmission: '0301120000',
-    rrn: key,
-    processingCode: '000000',
-    amount: '500',
-    currency: '840',
-    businessDate: '2026-03-01',
-  } as const;
 }
 
 let moves = 0;
@@ -125,7 +103,7 @@ const other = '9900020000000011';
 function busy(): Fold {
   const fold = new Fold(a).addCards(number, other).decide(number, 'k1').decide(number, 'k2').decide(other, 'k3');
   const card = fold.card(number);
-  const completion = { request: requestOf(card, 'c2', '0220'), hold: '0', holdExpiresAt: 0, post: '500', completes: 3 };
+  const completion = { request: request(card, 'c2', '0220'), hold: '0', holdExpiresAt: 0, post: '500', completes: 3 };
   fold.decide(number, 'c2', { ...completion, completesKey: 'k2' });
   return fold.apply(
     { kind: 'attempt', at: 2, durability: 'quorum', key: 'k1', transaction: 2, attempt: 'n2.1.k1' },
@@ -136,7 +114,7 @@ function busy(): Fold {
       configIndex: 3,
       durability: 'quorum',
       attempt: 'n1.1.r',
-      request: requestOf(card, 'r', '0400'),
+      request: request(card, 'r', '0400'),
       responseCode: '25',
       original: 0,
       remaining: '0',

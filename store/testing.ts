@@ -5,9 +5,17 @@ import type { TestContext } from 'node:test';
 
 import Database from 'better-sqlite3';
 
-import { cardId, type GroupId } from '../base/identifiers.ts';
+import { cardId, type CardId, type GroupId } from '../base/identifiers.ts';
 import { seededRandom } from '../base/random.ts';
-import { chainEntry, encodeBody, originPosition, type EntryBody, type LogEntry } from './entry.ts';
+import {
+  chainEntry,
+  encodeBody,
+  originPosition,
+  type CardImport,
+  type EntryBody,
+  type LogEntry,
+  type RequestRecord,
+} from './entry.ts';
 import { GroupFile, type Fold } from './group-file.ts';
 
 /** For tests and benches of compare: files of groups as nodes make them, and what a person does to one in a shell. */
@@ -18,6 +26,42 @@ export function temporaryFolder(context: Pick<TestContext, 'after'>): string {
     rmSync(folder, { recursive: true });
   });
   return folder;
+}
+
+/** A purchase of 50.00 USD. */
+export function requestRecord(card: CardId, key: string, changes: Partial<RequestRecord> = {}): RequestRecord {
+  return {
+    key,
+    mtiClass: '0100',
+    link: 'link-1',
+    card,
+    acquirer: '1',
+    terminal: 'TERM0001',
+    merchant: 'M',
+    stan: '000001',
+    transmission: '0301120000',
+    rrn: '1',
+    processingCode: '000000',
+    amount: '5000',
+    currency: '840',
+    businessDate: '2026-03-01',
+    ...changes,
+  };
+}
+
+/** A card in good standing, with nobody's number. */
+export function cardImport(changes: Partial<CardImport> = {}): CardImport {
+  return {
+    bin: '40000000',
+    panHash: 'hash',
+    panKeyVersion: 1,
+    panCipher: 'cipher',
+    expiry: '2812',
+    status: 'active',
+    currency: '840',
+    limit: '100000',
+    ...changes,
+  };
 }
 
 /** A log that ends with the mark: cards first, then decisions, some reversals of requests nobody has seen. */

@@ -23,7 +23,7 @@ const due = { attempt: 'n1.4.1', key: duplicateKey(requestOf()), group };
 function overdue(store = new TestStore()): Bench {
   const bench = new Bench({ store });
   bench.handle();
-  bench.pass(3000);
+  bench.pass(2850);
   return bench;
 }
 

@@ -99,7 +99,10 @@ interface Pending {
   /** Attempts at other groups, which had the card's range before (R12). */
   readonly before: { readonly group: GroupId; readonly attempt: string }[];
   readonly sinceMs: number;
+  /** An answer that has not been handed to the connection by then is late. */
   readonly deadlineMs: number;
+  /** From then on it is not tried again. */
+  readonly giveUpMs: number;
   /** From when on this edge may approve it by itself. */
   standInMs: number;
   readonly respond: (answer: IsoMessage) => void;
@@ -118,6 +121,9 @@ const bounceRetryMs = 50;
 /** Left of the deadline for an approval in stand-in, as a part of it and at least: for its sync. */
 const standInReserve = 0.1;
 const leastStandInReserveMs = 50;
+/** The same for a 91: what was sent to an owner is synced as undelivered before (R5), and the 91 has to be in time itself. */
+const refusalReserve = 0.05;
+const leastRefusalReserveMs = 25;
 /** A request follows its card to another group at once so often; then it waits a little before it does. */
 const promptRedirects = 3;
 /** Keys remembered to notice one that returns for a card of another owner. */
@@ -130,8 +136,8 @@ const systemMalfunction = '96';
 
 /**
  * The node that has the acquirer's connection: reads the request, finds the card's owner, brings the request there
- * and the answer back. Until the link's deadline it tries again: at once when the group has another owner, soon after a
- * bounce or while it has none. Then it answers 91, and whatever the owner still says is late and never delivered.
+ * and the answer back. Until shortly before the link's deadline it tries again: at once when the group has another owner, soon
+ * after a bounce or while it has none. Then it answers 91, and whatever the owner still says is late and never delivered.
  *
  * A request keeps its attempt however often it is sent and to whom, so every owner of the log knows it for the same.
  *
@@ -268,7 +274,10 @@ export class Edge {
     }
   }
 
-  /** A node that starts is open before it has its configuration and knows what it holds against cards: what comes then waits for it, and gets 91 in time. */
+  /**
+   * A node that starts is open before it has its configuration and knows what it holds against cards: what comes then waits
+   * for it, and gets 91 in time.
+   */
   #routeWaiting(nowMs: number): void {
     const hasConfiguration = this.#options.configuration() !== undefined && this.#desk.isLoaded;
     for (const waiting of this.#unrouted.splice(0)) {
@@ -325,6 +334,7 @@ export class Edge {
       before: [],
       sinceMs,
       deadlineMs: sinceMs + deadlineMs,
+      giveUpMs: sinceMs + deadlineMs - Math.max(leastRefusalReserveMs, deadlineMs * refusalReserve),
       standInMs: this.#options.standIn === undefined ? Number.POSITIVE_INFINITY : sinceMs + deadlineMs - reserveMs,
       respond,
       nextTryMs: 0,
@@ -343,7 +353,7 @@ export class Edge {
     this.#routeWaiting(nowMs);
     this.#noteLeaders(nowMs);
     for (const pending of this.#pending.values()) {
-      if (nowMs >= pending.deadlineMs) this.#giveUp(pending);
+      if (nowMs >= pending.giveUpMs) this.#giveUp(pending);
       else if (nowMs >= pending.standInMs && this.#standIn(pending, nowMs)) continue;
       else if (nowMs >= pending.nextTryMs) this.#try(pending, nowMs);
     }
@@ -360,7 +370,7 @@ export class Edge {
     this.#desk.onLeader(group);
     const nowMs = clock.monotonicMs();
     for (const pending of this.#pending.values()) {
-      if (pending.group !== group || nowMs >= pending.deadlineMs) continue;
+      if (pending.group !== group || nowMs >= pending.giveUpMs) continue;
       // The owner in this process has it still, or would have said so.
       if (leader === self && pending.asked === self) continue;
       this.#try(pending, nowMs);

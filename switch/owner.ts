@@ -3,7 +3,6 @@ import type { CardKeys } from '../base/card-keys.ts';
 import { assert, whenReadable } from '../base/errors.ts';
 import type { GroupId, NodeId } from '../base/identifiers.ts';
 import type { Random } from '../base/random.ts';
-import type { Pan } from '../base/pan.ts';
 import type { ConfigurationView } from '../config-db/configuration-view.ts';
 import type { PanRangeRow } from '../config-db/rows.ts';
 import { decodeBody, encodeBody, type Durability, type EntryBody, type LogEntry } from '../store/entry.ts';

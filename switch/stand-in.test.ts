@@ -18,25 +18,15 @@ import {
   panOf,
   range,
   requestOf,
+  standInLimits,
   TestLedger,
 } from './testing.ts';
-
-const limits: RangeLimitRow = {
-  prefix: '990001',
-  currency: '840',
-  transaction_maximum_minor: null,
-  daily_maximum_minor: null,
-  daily_maximum_count: null,
-  stand_in_floor_minor: 5000n,
-  stand_in_card_count: 3,
-  stand_in_card_minor: 12_000n,
-};
 
 /** An edge's own approvals over its copy of the fold. */
 class Bench {
   readonly copy = new TestLedger([cardImport(), cardImport({ pan: otherPan })]);
   readonly own: StandIn[] = [];
-  limits: RangeLimitRow = limits;
+  limits: RangeLimitRow = standInLimits;
   maximumCount = 5;
   maximumMinor = 20_000n;
 
@@ -137,7 +127,7 @@ describe('an edge never approves by itself', () => {
     [
       'beyond the daily limits',
       (bench: Bench) => {
-        bench.limits = { ...limits, daily_maximum_minor: 4999n };
+        bench.limits = { ...standInLimits, daily_maximum_minor: 4999n };
       },
       {},
     ],
@@ -156,7 +146,7 @@ describe('an edge never approves by itself', () => {
   test('in a range without all three limits', () => {
     for (const missing of ['stand_in_floor_minor', 'stand_in_card_count', 'stand_in_card_minor'] as const) {
       const bench = new Bench();
-      bench.limits = { ...limits, [missing]: null };
+      bench.limits = { ...standInLimits, [missing]: null };
       assert.equal(bench.ask(), 'the range has no stand-in', missing);
     }
     assert.equal(new Bench().ask({}, { limits: () => undefined }), 'the range has no stand-in');
@@ -196,7 +186,7 @@ describe('an edge never approves by itself', () => {
     bench.copy.set({ limit: '7000' });
     assert.deepEqual([bench.ask(), bench.ask({ stan: '000002' })], ['approved', 'the copy here declines it']);
     const daily = new Bench();
-    daily.limits = { ...limits, daily_maximum_count: 1 };
+    daily.limits = { ...standInLimits, daily_maximum_count: 1 };
     assert.deepEqual([daily.ask(), daily.ask({ stan: '000002' })], ['approved', 'the copy here declines it']);
   });
 });

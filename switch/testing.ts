@@ -320,20 +320,21 @@ export const cardKeys = { version: 1, hash: hashOf, decrypt: () => undefined } a
 export const localPan = panOf('990002000000001');
 export const foreignPan = panOf('990009000000001');
 
+/** Up to 50.00 at once, three times or 120.00 in all. */
+export const standInLimits: RangeLimitRow = {
+  prefix: range.prefix,
+  currency: '840',
+  transaction_maximum_minor: null,
+  daily_maximum_minor: null,
+  daily_maximum_count: null,
+  stand_in_floor_minor: 5000n,
+  stand_in_card_count: 3,
+  stand_in_card_minor: 12_000n,
+};
+
 /** As `configurationView`; edges may stand in for cards of 990001. */
 export function standInView(): ConfigurationView {
-  return configurationView(1, [
-    {
-      prefix: range.prefix,
-      currency: '840',
-      transaction_maximum_minor: null,
-      daily_maximum_minor: null,
-      daily_maximum_count: null,
-      stand_in_floor_minor: 5000n,
-      stand_in_card_count: 3,
-      stand_in_card_minor: 12_000n,
-    },
-  ]);
+  return configurationView(1, [standInLimits]);
 }
 
 /** 990001 of group a waits for the quorum, 990002 is local; everything else is group b's. */

@@ -51,7 +51,7 @@ test('after kill -9 of every process under load, every approval received is in i
       kind: 'kill',
       options: { target: 'all', withBroker: false, oneWay: undefined, delayMs: undefined, mode: 'full' },
       runs: 2,
-      rate: 300,
+      rate: 150,
       seed: 2026,
       limits: 'safety',
       holdMs: 1,

@@ -7,7 +7,7 @@ import { ManualClock } from '../../base/manual-clock.ts';
 import { seededRandom } from '../../base/random.ts';
 import { parseTopology, voters, type Topology } from '../../base/topology.ts';
 import type { CommandContext } from '../context.ts';
-import { noEdits, noQueue, type GroupStatus, type ProcessStatus } from '../node/status.ts';
+import { completeStatus, type GroupStatus, type ProcessStatus } from '../node/status.ts';
 import type { ClusterAnswers } from './situation.ts';
 
 /** For tests only: what processes of a cluster answer, and a cluster that answers so. */
@@ -64,7 +64,7 @@ export function copyOf(name: string, changes: Partial<GroupStatus> = {}): GroupS
 /** A process with nothing special about it. */
 export function processOf(id: string, changes: Partial<ProcessStatus> = {}): ProcessStatus {
   const isWitness = topology.witness?.id === id;
-  return {
+  return completeStatus({
     id,
     site: 'east',
     role: isWitness ? 'witness' : 'node',
@@ -79,16 +79,8 @@ export function processOf(id: string, changes: Partial<ProcessStatus> = {}): Pro
     configurationIndex: 1,
     groups: [],
     counters: {},
-    draining: false,
-    rebuilding: [],
-    stalledMs: 0,
-    reversalsDue: 0,
-    standIn: { pending: 0, entered: 0 },
-    edits: noEdits,
-    queue: noQueue,
-    restrictionsUndelivered: 0,
     ...changes,
-  };
+  });
 }
 
 /**

@@ -29,6 +29,8 @@ export interface FinalFindings {
    */
   readonly wrongBalances: number | undefined;
   readonly wrongLocalBalances: number | undefined;
+  /** Approvals that edges had still to take back or to have entered after a minute without load: what they concern is not judged yet. */
+  readonly undelivered: number;
 }
 
 /** Epoch milliseconds, by the clock that the journal has its times of. */
@@ -84,8 +86,6 @@ export interface OutageFigures {
   /** Over the whole run; those that waited at a silent node are counted apart. */
   readonly requests: number;
   readonly beyondDeadline: number;
-  /** Of those: the acquirer's own timeout has passed as well. */
-  readonly beyondPatience: number;
   readonly waitedAtSilentNode: number;
   readonly inoperative: number;
   /** Requests sent from just before the fault until everything was as before. */
@@ -144,7 +144,7 @@ export interface Concern {
 
 export function outageFigures(exchanges: readonly Exchange[], moments: Moments, concern: Concern): OutageFigures {
   const { faultMs, doneMs, endedMs, returnedMs } = moments;
-  const { groups, groupOfCard, deadlineMs, requestTimeoutMs, afterwardsMs } = concern;
+  const { groups, groupOfCard, deadlineMs, afterwardsMs } = concern;
   const always: Window = { fromMs: 0, toMs: Infinity };
   const during: Window = { fromMs: faultMs - 1000, toMs: endedMs };
   const returning: Window = { fromMs: endedMs, toMs: returnedMs + afterwardsMs };
@@ -169,7 +169,6 @@ export function outageFigures(exchanges: readonly Exchange[], moments: Moments, 
     returnedMs: returnedMs - endedMs,
     requests: exchanges.length,
     beyondDeadline: serviceIn(served, always, deadlineMs + wayMs).beyondDeadline,
-    beyondPatience: serviceIn(served, always, requestTimeoutMs).beyondDeadline,
     waitedAtSilentNode: atSilent.size,
     inoperative: exchanges.filter(({ responseCode }) => responseCode === '91').length,
     latencyMs: {

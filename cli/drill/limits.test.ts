@@ -99,12 +99,7 @@ const failuresOfSafety: readonly (readonly [claim: string, Expectation, Partial<
     { rebuilt: { expected: 1, noticed: 0 } },
     'disks that went back were noticed, their nodes made anew',
   ],
-  [
-    'an answer that never came',
-    'none',
-    { beyondPatience: 1 },
-    "requests without an answer within their deadline and the acquirer's patience",
-  ],
+  ['an answer that never came', 'none', { unanswered: 1 }, 'requests that were given up, after all repeats'],
   [
     'a node that is cut off and does not say so',
     'none',
@@ -154,6 +149,9 @@ test('what is found at the end over all runs counts, too, and balances only wher
   assert.deepEqual(failed('takeover', 'table', [goodRun()], wrong), [
     'the same at the end, over all runs',
     'cards of `quorum` ranges with wrong holds or postings at the end',
+  ]);
+  assert.deepEqual(failed('takeover', 'safety', [goodRun()], { ...goodEnd, undelivered: 1 }), [
+    'approvals that edges could not have entered or taken back',
   ]);
   const unknown = { ...goodEnd, wrongBalances: undefined, wrongLocalBalances: undefined };
   assert.deepEqual(failed('takeover', 'table', [goodRun()], unknown), []);

@@ -30,8 +30,6 @@ export interface Conditions {
   readonly sampleTimings: boolean;
 }
 
-const patience = " and the acquirer's patience";
-
 /** Which limits were applied, and whether the conditions were those that they are meant for. */
 export function limitsText(set: LimitSet, { rate, runs, sampleTimings }: Conditions): string {
   if (set === 'safety') return 'safety only: no limits were applied to times, which are as seen';
@@ -88,6 +86,7 @@ export function checksOf(
     ...(final.wrongBalances === undefined
       ? []
       : [none('cards of `quorum` ranges with wrong holds or postings at the end', final.wrongBalances)]),
+    none('approvals that edges could not have entered or taken back', final.undelivered),
     none('runs with more lost `local` approvals than void ones', unexplained),
     set === 'table'
       ? none(
@@ -95,8 +94,8 @@ export function checksOf(
           sum(({ beyondDeadline }) => beyondDeadline),
         )
       : none(
-          `requests without an answer within their deadline${patience}`,
-          sum(({ beyondPatience }) => beyondPatience),
+          'requests that were given up, after all repeats',
+          sum(({ unanswered }) => unanswered),
         ),
     none(
       'unexpected answers: unasked, repeated or wrong',
@@ -191,7 +190,7 @@ function ofCutOff(
   const inoperative = sum(({ cutOff }) => cutOff?.inoperative ?? 0);
   return [
     {
-      claim: `requests to what was cut off are answered within their deadline${strict ? '' : patience}`,
+      claim: `requests to what was cut off are answered within their deadline${strict ? '' : " and the acquirer's patience"}`,
       measured: `${inTime} of ${asked}, ${inoperative} of them 91`,
       good: asked > 0 && inTime === asked,
     },

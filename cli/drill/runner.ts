@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { delay } from '../../base/clock.ts';
+import { delay, type Clock } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
 import { realRandom } from '../../base/real.ts';
 import { verdictOf } from '../../compare/report.ts';
@@ -74,6 +74,9 @@ const loadTimeoutMs = 10 * 60_000;
 const patienceMs = 1_000;
 /** How long a cluster that the drill did not start may take to be whole before the drill begins. */
 const wholeTimeoutMs = 5_000;
+/** How long edges may take, when the load is over, to bring to the owners what these have to enter; and how often they are asked. */
+const deliveryTimeoutMs = 60_000;
+const askAgainMs = 500;
 const terminalNames = 36 ** 4;
 
 /** Throws DRILL_REFUSED when something is wrong with the cluster before anything was done to it. */
@@ -330,6 +333,7 @@ async function verify(
   const [quorum, local] = await Promise.all([findingsOf(false), findingsOf(true)]);
   const known = balances !== undefined;
   return {
+    undelivered: undelivered(await askAll(bus)),
     quorum: quorum.found,
     local: local.found,
     wrongBalances: known ? quorum.wrong : undefined,
@@ -340,5 +344,20 @@ async function verify(
 async function judgeAll(scene: Scene): Promise<FinalFindings> {
   const { ground, cards } = scene;
   const books = await readBooks(cards, ground.journals);
-  return withBus(ground, (bus) => verify(scene, bus, books, ground.own ? books.balances() : undefined));
+  return withBus(ground, async (bus) => {
+    await untilDelivered(bus, ground.clock);
+    return verify(scene, bus, books, ground.own ? books.balances() : undefined);
+  });
+}
+
+/** What edges have yet to take back, or to have entered, stands otherwise in the logs than the acquirer was told. */
+function undelivered(answers: ClusterAnswers): number {
+  const processes = [...answers.values()].filter((status) => status !== undefined);
+  return processes.reduce((total, { reversalsDue, standIn }) => total + reversalsDue + standIn.pending, 0);
+}
+
+/** Waits for edges to have brought it to the owners; whoever waited in vain finds it counted. */
+async function untilDelivered(bus: OperatorBus, clock: Clock): Promise<void> {
+  const untilMs = clock.monotonicMs() + deliveryTimeoutMs;
+  while (undelivered(await askAll(bus)) > 0 && clock.monotonicMs() < untilMs) await delay(clock, askAgainMs);
 }

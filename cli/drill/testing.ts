@@ -11,6 +11,7 @@ export const goodEnd: FinalFindings = {
   local: nothingWrong,
   wrongBalances: 0,
   wrongLocalBalances: 3,
+  undelivered: 0,
 };
 
 export function goodRun(changes: Partial<DrillRun> = {}): DrillRun {
@@ -25,7 +26,6 @@ export function goodRun(changes: Partial<DrillRun> = {}): DrillRun {
     returnedMs: 4000,
     requests: 8000,
     beyondDeadline: 0,
-    beyondPatience: 0,
     waitedAtSilentNode: 0,
     inoperative: 0,
     latencyMs: { p50: 4, p99: 90, p999: 200, maximum: 240 },

@@ -70,6 +70,7 @@ export interface ConfigurationCallsOptions {
   readonly log: Logger;
   readonly groups: Groups;
   readonly consensus: Pick<Consensus, 'enter' | 'status'>;
+  /** Changes that wait at this node. */
   readonly changeQueue: () => ChangeQueue;
 }
 

@@ -4,14 +4,13 @@
 import { z } from 'zod';
 
 import type { CardKeys } from '../../base/card-keys.ts';
-import type { Clock } from '../../base/clock.ts';
 import { waitFor } from '../../base/clock.ts';
 import { describeError, SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
 import { groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Pan } from '../../base/pan.ts';
-import type { Random } from '../../base/random.ts';
-import { voters, type Topology } from '../../base/topology.ts';
+import { voters } from '../../base/topology.ts';
+import { decodeConfigurationChange } from '../../config-db/rows.ts';
 import type { StandIn } from '../../store/edge-store.ts';
 import { encodeBody } from '../../store/entry.ts';
 import {
@@ -23,29 +22,20 @@ import {
 } from '../../store/ledger-reports.ts';
 import { by, pan, parse } from './call-parameters.ts';
 import { CardCalls, cardPeerMethods, type CardCallsOptions } from './card-calls.ts';
-import { ConfigurationCalls, configurationPeerMethods } from './configuration-calls.ts';
+import { ConfigurationCalls, configurationPeerMethods, type ConfigurationCallsOptions } from './configuration-calls.ts';
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
-import { decodeConfigurationChange } from '../../config-db/rows.ts';
 import { planRanges, rangesOnTheirWay } from './range-desk.ts';
 import type { KeptChange } from './change-carrier.ts';
-import type { ChangeQueue } from './change-queue.ts';
 import { callLeader, leaderTimeoutMs } from './leader-calls.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
-export interface OperationsOptions extends CardCallsOptions {
-  readonly self: NodeId;
-  readonly topology: Topology;
-  readonly clock: Clock;
-  readonly random: Random;
+export interface OperationsOptions extends ConfigurationCallsOptions, CardCallsOptions {
   readonly log: Logger;
-  readonly groups: Groups;
   readonly consensus: Consensus;
   readonly cardKeys: CardKeys;
   /** Approvals that this node gave by itself and no log has yet. */
   readonly pendingStandIns: () => readonly StandIn[];
-  /** Changes of the configuration that wait at this node. */
-  readonly changeQueue: () => ChangeQueue;
   readonly callPeer: (to: NodeId, request: CallRequest, timeoutMs: number) => Promise<CallReply>;
 }
 

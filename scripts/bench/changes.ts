@@ -344,7 +344,7 @@ class Journal {
     const number = this.#random.below(12);
     if (this.#random.below(2) === 0) {
       const row = { node_id: `n${1 + (number % 4)}`, state: 'in-service', reason: marker } as const;
-      return { table: 'node_state', operation: 'put', row } as ConfigurationChange;
+      return { table: 'node_state', operation: 'put', row };
     }
     const row = {
       prefix: `99009${number}`.slice(0, 6),
@@ -406,7 +406,7 @@ class Journal {
   async #makeFaults(): Promise<void> {
     const { cluster, place } = this.#place;
     const nodes = place.topology.nodes.map(({ id }) => String(id));
-    const brokers = place.topology.brokers.map(({ id }) => String(id));
+    const brokers = place.topology.brokers.map(({ id }) => id);
     const pick = (ids: readonly string[]): string => ids[this.#random.below(ids.length)] ?? '';
     while (!this.#ended) {
       await delay(realClock, 3_000 + this.#random.below(4_000));

@@ -100,9 +100,9 @@ export class ShellEdits {
     const { observer, scheduler } = this.#cluster;
     const known = new Set(readShellEdits(shell, -1).map(({ change }) => change));
     const last = this.#groups.findLast(({ node }) => node === process.id);
-    const isSame = last !== undefined && last.known.size === known.size && this.#isUnsettled(shell, last);
-    const group = isSame ? last : { node: process.id, atMs: 0, known, rows: new Map<string, EditedRow>() };
-    if (!isSame) this.#groups.push(group);
+    const open = last?.known.size === known.size && this.#isUnsettled(shell, last) ? last : undefined;
+    const group = open ?? { node: process.id, atMs: 0, known, rows: new Map<string, EditedRow>() };
+    if (open === undefined) this.#groups.push(group);
     group.atMs = scheduler.nowMs;
     for (const table of configurationTables) this.#note(shell, table, group);
     shell.exec('COMMIT');
