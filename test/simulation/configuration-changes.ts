@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
+import { configGroup, type NodeId } from '../../base/identifiers.ts';
 import { seededRandom, type Random } from '../../base/random.ts';
 import type { CallReply } from '../../cli/node/peer-calls.ts';
 import {
@@ -20,20 +20,8 @@ import {
 } from '../../config-db/rows.ts';
 import type { GroupReader } from '../../store/log-reader.ts';
 import { configurationCrashPoints, type SwitchProcess } from './process.ts';
-import type { Scheduler } from './scheduler.ts';
-import { ShellEdits } from './shell-edits.ts';
+import { ShellEdits, type ConfiguredCluster } from './shell-edits.ts';
 import { Violation } from './violation.ts';
-
-/** What of a cluster those who change its configuration need to know. */
-export interface ConfiguredCluster {
-  readonly scheduler: Scheduler;
-  readonly processes: readonly SwitchProcess[];
-  readonly disks: { readonly forgetful: ReadonlyMap<NodeId, number> };
-  readonly observer: {
-    count(event: string): void;
-    file(process: SwitchProcess, group: GroupId): GroupReader | undefined;
-  };
-}
 
 /** A change that an operator has made, and what was said of it. */
 interface MadeChange {

@@ -308,17 +308,6 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'a queued change is kept in memory alone',
-    foundBy: 2,
-    edits: [
-      {
-        file: 'store/edge-store.ts',
-        from: 'insertQueued.run(id, by, at,',
-        to: "if (id === '') insertQueued.run(id, by, at,",
-      },
-    ],
-  },
-  {
     name: 'what a log loses is not kept',
     foundBy: 3,
     edits: [{ file: replica, from: 'if (removed.length > 0) salvage(removed);', to: '' }],

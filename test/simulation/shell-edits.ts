@@ -1,6 +1,4 @@
-import Database from 'better-sqlite3';
-
-import { configGroup, type NodeId } from '../../base/identifiers.ts';
+import { configGroup, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import { maskCardData } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import type { HistoryRecord } from '../../config-db/configuration-history.ts';
@@ -12,9 +10,22 @@ import {
   type ConfigurationTable,
 } from '../../config-db/rows.ts';
 import { readShellEdits, type ShellEdit } from '../../config-db/shell-edits.ts';
-import type { ConfiguredCluster } from './configuration-changes.ts';
+import type { GroupReader } from '../../store/log-reader.ts';
+import { openShell, type ShellConnection } from '../../config-db/testing.ts';
 import type { SwitchProcess } from './process.ts';
+import type { Scheduler } from './scheduler.ts';
 import { Violation } from './violation.ts';
+
+/** What of a cluster those who change its configuration need to know. */
+export interface ConfiguredCluster {
+  readonly scheduler: Scheduler;
+  readonly processes: readonly SwitchProcess[];
+  readonly disks: { readonly forgetful: ReadonlyMap<NodeId, number> };
+  readonly observer: {
+    count(event: string): void;
+    file(process: SwitchProcess, group: GroupId): GroupReader | undefined;
+  };
+}
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -68,8 +79,7 @@ export class ShellEdits {
     const process = up[this.#random.below(Math.max(1, up.length))];
     const path = process?.path(configGroup);
     if (process === undefined || path === undefined || process.shells.size > 0) return;
-    const shell = new Database(path, { fileMustExist: true, timeout: 0 });
-    shell.pragma('wal_autocheckpoint = 0');
+    const shell = openShell(path);
     shell.exec('BEGIN IMMEDIATE');
     const statements = Array.from({ length: 1 + this.#random.below(3) }, () => this.#statement(shell));
     for (const sql of statements) if (sql !== undefined) shell.exec(sql);
@@ -93,7 +103,7 @@ export class ShellEdits {
 
   #commit(
     process: SwitchProcess,
-    shell: Database.Database,
+    shell: ShellConnection,
     path: string,
     statements: readonly (string | undefined)[],
   ): void {
@@ -117,7 +127,7 @@ export class ShellEdits {
   }
 
   /** Rows of an earlier edit that nobody has looked at are there still, beside the present ones. */
-  #isUnsettled(shell: Database.Database, { rows }: EditGroup): boolean {
+  #isUnsettled(shell: ShellConnection, { rows }: EditGroup): boolean {
     return [...rows.values()].some(({ table, key }) =>
       shell
         .prepare<[], Row>(`SELECT * FROM shell_touched_${table}`)
@@ -126,7 +136,7 @@ export class ShellEdits {
     );
   }
 
-  #note(shell: Database.Database, table: ConfigurationTable, group: EditGroup): void {
+  #note(shell: ShellConnection, table: ConfigurationTable, group: EditGroup): void {
     const where = keyColumnsOf(table).map((column) => `${column} IS ?`);
     const rowOf = (from: string, key: readonly unknown[]): Row | undefined =>
       shell.prepare<unknown[], Row>(`SELECT * FROM ${from} WHERE ${where.join(' AND ')}`).get(...key);
@@ -216,7 +226,7 @@ export class ShellEdits {
   }
 
   /** Some of them make no sense. */
-  #statement(shell: Database.Database): string | undefined {
+  #statement(shell: ShellConnection): string | undefined {
     const number = this.#random.below(1_000_000);
     const anyOf = (table: ConfigurationTable): Row | undefined => {
       const rows = shell.prepare<[], Row>(`SELECT * FROM ${table}`).all();
