@@ -265,7 +265,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a row of the configuration is replaced whatever its version',
-    foundBy: 2,
+    foundBy: 3,
     edits: [
       {
         file: 'config-db/configuration-change.ts',
