@@ -24,6 +24,13 @@ export function delay(clock: Clock, delayMs: number): Promise<void> {
   });
 }
 
+/** Resolves after the present turn of the event loop: long work lets others have their turn in between. */
+export function nextTurn(clock: Clock): Promise<void> {
+  return new Promise((resolve) => {
+    clock.soon(resolve);
+  });
+}
+
 /** Polls `condition` until it gives a value; throws what `onTimeout` returns when `timeoutMs` have passed. */
 export async function waitFor<T>(
   clock: Clock,

@@ -71,6 +71,10 @@ export const errorCatalogue = {
     retryable: true,
     hint: 'A copy is made anew only while another process leads its group: drain the node, and look at `quadrant status`.',
   },
+  REPAIR_NOT_APPROVED: {
+    retryable: false,
+    hint: 'Nothing was changed. `quadrant repair plans` has what waits; a second operator approves with `quadrant repair approve ID`.',
+  },
   REPAIR_REFUSED: {
     retryable: false,
     hint: 'Nothing was changed. Compare anew with `quadrant compare`, then repair by that report.',

@@ -21,8 +21,20 @@ export const realClock: Clock = {
   },
 };
 
-/** The operating system's randomness. */
+const poolBytes = 4096;
+let pool = Buffer.alloc(0);
+
+/** The operating system's randomness, fetched some at a time: a few bytes cost less than asking for them. */
+function takeBytes(length: number): Buffer {
+  if (length > poolBytes / 16) return randomBytes(length);
+  if (pool.length < length) pool = randomBytes(poolBytes);
+  // A copy, so that nobody has what the next one gets.
+  const taken = Buffer.from(pool.subarray(0, length));
+  pool = pool.subarray(length);
+  return taken;
+}
+
 export const realRandom: Random = {
-  bytes: (length) => randomBytes(length),
+  bytes: takeBytes,
   below: (limit) => randomInt(limit),
 };

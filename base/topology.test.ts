@@ -42,12 +42,14 @@ test('the sample nodes.yaml is four nodes at two sites, a witness at a third, a 
   );
 });
 
-test('the sample shows every key of timings and limits with its default', () => {
-  const { timings, limits } = parseTopology(minimal, 'nodes.yaml');
+test('the sample shows every key of timings, limits, repair and nightly with its default', () => {
+  const { timings, limits, repair, nightly } = parseTopology(minimal, 'nodes.yaml');
   const shown = loadTopology(sampleFile);
   assert.deepEqual(shown.timings, timings);
   assert.deepEqual(shown.limits, limits);
-  for (const key of [...Object.keys(timings), ...Object.keys(limits)]) assert.ok(sample.includes(`  ${key}:`), key);
+  assert.deepEqual([shown.repair, shown.nightly], [repair, nightly]);
+  const keys = [timings, limits, repair, nightly].flatMap((section) => Object.keys(section));
+  for (const key of keys) assert.ok(sample.includes(`  ${key}:`), key);
 });
 
 test('one node with one broker and no witness is a cluster, and so are twenty', () => {
@@ -191,4 +193,33 @@ test('a file that is not there is named', () => {
     code: 'CONFIG_INVALID',
     message: 'no-such-nodes.yaml cannot be read (ENOENT)',
   });
+});
+
+test('operators who approve repairs have an id and an Ed25519 key each, and are enough', () => {
+  const key = 'MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=';
+  const other = 'MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=';
+  const read = (repair: string): unknown => parseTopology(`${minimal}repair: ${repair}\n`, 'nodes.yaml').repair;
+  assert.deepEqual(read('{}'), { approvals: 1, planHours: 24, operators: [] });
+  const pem = `"-----BEGIN PUBLIC KEY----- ${key} -----END PUBLIC KEY-----"`;
+  assert.deepEqual(read(`{ approvals: 2, operators: [{ id: alice, key: ${pem} }, { id: bob, key: "${other}" }] }`), {
+    approvals: 2,
+    planHours: 24,
+    operators: [
+      { id: 'alice', key },
+      { id: 'bob', key: other },
+    ],
+  });
+  assert.throws(
+    () => read(`{ approvals: 2, operators: [{ id: alice, key: "${key}" }] }`),
+    /repair.approvals: 2 approvals are asked for, and 1 operators are named/,
+  );
+  assert.throws(
+    () => read('{ operators: [{ id: alice, key: AAAA }] }'),
+    /repair.operators\[0\].key: expected the public key of an Ed25519 pair/,
+  );
+  assert.throws(
+    () => read(`{ operators: [{ id: alice, key: "${key}" }, { id: bob, key: "${key}" }] }`),
+    /repair.operators\[1\].key: the key .* is already that of repair.operators\[0\].key/,
+  );
+  assert.throws(() => read('{ approval: 2 }'), /repair.approval: unknown key; did you mean "approvals"/);
 });

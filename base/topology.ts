@@ -1,3 +1,4 @@
+import { createPublicKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
 import { isMap, LineCounter, parseDocument } from 'yaml';
@@ -19,6 +20,32 @@ export interface Topology {
   readonly brokers: readonly BrokerSpecification[];
   readonly timings: Timings;
   readonly limits: Limits;
+  readonly repair: RepairRules;
+  readonly nightly: NightlyRules;
+}
+
+/** Who may change rows by `quadrant repair`. */
+export interface RepairRules {
+  /** Different operators who have to sign a plan before it is carried out; 1: whoever has the operator's secrets. */
+  readonly approvals: number;
+  readonly planHours: number;
+  readonly operators: readonly Operator[];
+}
+
+export interface Operator {
+  readonly id: string;
+  /** Ed25519 public key: base64 of its SPKI DER, which is the middle of its PEM. */
+  readonly key: string;
+}
+
+/** What `quadrant nightly` does. */
+export interface NightlyRules {
+  /** copies: rows that differ from what most copies or the log have are repaired. none: they are only reported. */
+  readonly repair: 'none' | 'copies';
+  /** Longer than this no compare goes on; what is left is inconclusive. */
+  readonly budgetMinutes: number;
+  /** Reports are kept so long; of older ones their records in the chain of evidence. */
+  readonly keepDays: number;
 }
 
 export interface Site {
@@ -112,6 +139,22 @@ const endpoint = z.strictObject({
   port: whole(1, 65_535),
 });
 
+const publicKey = z
+  .string()
+  .transform((text) => text.replace(/-----(BEGIN|END) PUBLIC KEY-----/g, '').replace(/\s/g, ''))
+  .refine(isEd25519, {
+    error: 'expected the public key of an Ed25519 pair: openssl pkey -in NAME.key -pubout',
+  });
+
+function isEd25519(key: string): boolean {
+  try {
+    const read = createPublicKey({ key: Buffer.from(key, 'base64'), format: 'der', type: 'spki' });
+    return read.asymmetricKeyType === 'ed25519';
+  } catch {
+    return false;
+  }
+}
+
 const schema = z.strictObject({
   cluster: identifier,
   sites: z.array(z.strictObject({ id: identifier, description: z.string().default('') })).min(1, needed),
@@ -146,6 +189,20 @@ const schema = z.strictObject({
       standInCount: whole(0, 10_000).default(0),
       standInMinor: whole(0, 999_999_999_999).default(0),
       keptLogEntries: whole(1_000, 1_000_000_000).default(5_000_000),
+    })
+    .prefault({}),
+  repair: z
+    .strictObject({
+      approvals: whole(1, 5).default(1),
+      planHours: whole(1, 720).default(24),
+      operators: z.array(z.strictObject({ id: identifier, key: publicKey })).default([]),
+    })
+    .prefault({}),
+  nightly: z
+    .strictObject({
+      repair: z.enum(['none', 'copies']).default('none'),
+      budgetMinutes: whole(1, 1_440).default(240),
+      keepDays: whole(1, 36_500).default(90),
     })
     .prefault({}),
 });
@@ -265,6 +322,21 @@ function contradictions(parsed: Parsed): Problem[] {
     'the id',
     parsed.brokers.map(({ id }, index) => ({ path: ['brokers', index, 'id'], key: id })),
   );
+  const { approvals, operators } = parsed.repair;
+  unique(
+    'the id',
+    operators.map(({ id }, index) => ({ path: ['repair', 'operators', index, 'id'], key: id })),
+  );
+  unique(
+    'the key',
+    operators.map(({ key }, index) => ({ path: ['repair', 'operators', index, 'key'], key })),
+  );
+  if (approvals > 1 && operators.length < approvals) {
+    problems.push({
+      path: ['repair', 'approvals'],
+      what: `${approvals} approvals are asked for, and ${operators.length} operators are named: no repair could ever be made`,
+    });
+  }
   unique('the id', [
     ...parsed.nodes.map(({ id }, index) => ({ path: ['nodes', index, 'id'], key: id })),
     ...(parsed.witness === undefined ? [] : [{ path: ['witness', 'id'], key: parsed.witness.id }]),

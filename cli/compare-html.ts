@@ -35,7 +35,7 @@ ${more > 0 ? `<p>And ${thousands(more)} more.</p>` : ''}`,
   );
 }
 
-function groupMap({ group, markIndex, tables, outcomes }: GroupResult): string {
+function groupMap({ group, markIndex, markHash, ruleSetVersion, tables, outcomes }: GroupResult): string {
   const nodes = [...new Set(outcomes.map(({ node }) => node))];
   const head = ['table', 'rows', 'blocks', '', ...nodes].map((each) => `<th>${text(each)}</th>`).join('');
   const names = [...new Set(outcomes.map(({ table }) => table))];
@@ -48,9 +48,15 @@ function groupMap({ group, markIndex, tables, outcomes }: GroupResult): string {
       return `<td class="${outcome.outcome === 'equal' ? 'good' : 'bad'}" title="${text(title)}">${outcome.outcome}</td>`;
     });
     const counts = [thousands(table?.rows ?? 0), thousands(table?.blocks ?? 0)].map((each) => `<td>${each}</td>`);
-    return `<tr><td>${text(name)}</td>${counts.join('')}<td>${bar(table?.blocks ?? 0, table?.blocksThatDiffer ?? 0)}</td>${cells.join('')}</tr>`;
+    const root = table?.evidence === undefined ? '' : `<br><span class="small">${table.evidence.root}</span>`;
+    return `<tr><td>${text(name)}${root}</td>${counts.join('')}<td>${bar(table?.blocks ?? 0, table?.blocksThatDiffer ?? 0)}</td>${cells.join('')}</tr>`;
   });
+  const marked =
+    markHash === undefined
+      ? ''
+      : `<p class="small">log ${text(markHash)}${ruleSetVersion === undefined ? '' : `, rule set ${ruleSetVersion}`}</p>`;
   return `<h3>Group ${text(group)}, mark ${thousands(markIndex)}</h3>
+${marked}
 <div class="wide"><table><thead><tr>${head}</tr></thead><tbody>${rows.join('\n')}</tbody></table></div>`;
 }
 

@@ -124,10 +124,10 @@ export async function enterHead(
 }
 
 /** Writes the file beside its place, syncs it and puts it there: never half of it. */
-export function writeDurably(path: string, text: string): void {
+export function writeDurably(path: string, text: string, mode = 0o600): void {
   const temporary = `${path}.${process.pid}.new`;
   try {
-    writeAndSync(temporary, text);
+    writeAndSync(temporary, text, mode);
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
@@ -135,8 +135,8 @@ export function writeDurably(path: string, text: string): void {
   }
 }
 
-function writeAndSync(path: string, text: string): void {
-  writeFileSync(path, text, { mode: 0o600, flush: true });
+function writeAndSync(path: string, text: string, mode = 0o600): void {
+  writeFileSync(path, text, { mode, flush: true });
 }
 
 function syncFolder(folder: string): void {

@@ -32,9 +32,14 @@ export async function keepCompare(
       verdict: verdictOf(groups),
       durationMs,
       ...more,
-      groups: groups.map(({ group, markIndex, tables }) => ({
+      groups: groups.map(({ group, markIndex, markHash, ruleSetVersion, tables }) => ({
         group,
         markIndex,
+        markHash,
+        ruleSetVersion,
+        roots: Object.fromEntries(
+          tables.flatMap(({ table, evidence }) => (evidence === undefined ? [] : [[table, evidence.root]])),
+        ),
         rows: tables.reduce((sum, { rows }) => sum + rows, 0),
         differences: tables.reduce((sum, { differences, unlisted }) => sum + differences.length + unlisted, 0),
       })),

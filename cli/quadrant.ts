@@ -8,6 +8,7 @@ import { registerCompare } from './commands/compare.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerDrain } from './commands/drain.ts';
 import { registerFailback } from './commands/failback.ts';
+import { registerNightly } from './commands/nightly.ts';
 import { registerNode } from './commands/node.ts';
 import { registerRanges } from './commands/ranges.ts';
 import { registerRecover } from './commands/recover.ts';
@@ -73,6 +74,7 @@ registerVerify(program, run);
 registerCompare(program, run);
 registerRepair(program, run);
 registerAudit(program, run);
+registerNightly(program, run);
 registerDrill(program, run, config !== undefined || data !== undefined);
 
 try {

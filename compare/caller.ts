@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import { maskCardData } from '../base/pan.ts';
-import type { EncodedKey, KeyRange } from '../store/canonical.ts';
+import { digestBytes, type EncodedKey, type KeyRange } from '../store/canonical.ts';
 import {
   areRising,
   parseCompareReply,
@@ -33,6 +33,7 @@ interface BlocksOfReference {
   readonly digests: readonly string[];
   readonly rows: number;
   readonly done: boolean;
+  readonly leaves?: readonly Buffer[] | undefined;
 }
 
 export interface RowOfSide {
@@ -83,8 +84,9 @@ export class SideCaller {
     this.base = reply.base;
   }
 
-  async blocks(table: string, range: KeyRange, size: number): Promise<BlocksOfReference> {
-    const reply = await this.#call('blocks', { table, ...range, size });
+  /** `withLeaves`: each block's whole SHA-256 besides, of which the digest has to be the beginning. */
+  async blocks(table: string, range: KeyRange, size: number, withLeaves = false): Promise<BlocksOfReference> {
+    const reply = await this.#call('blocks', { table, ...range, size, ...(withLeaves && { leaves: true as const }) });
     const inner = reply.ends.filter((end) => end !== null);
     const last = reply.ends.at(-1) ?? null;
     const nullEnds = reply.ends.length - inner.length;
@@ -93,6 +95,10 @@ export class SideCaller {
       : nullEnds === 0;
     if (reply.digests.length !== reply.ends.length || !endsWell || !areRising(range.after, inner, range.through)) {
       this.#fail('garbage', 'its blocks do not cover the range');
+    }
+    const begin = (leaf: Buffer): string => leaf.subarray(0, digestBytes).toString('base64');
+    if (withLeaves && JSON.stringify(reply.leaves?.map(begin)) !== JSON.stringify(reply.digests)) {
+      this.#fail('garbage', 'its leaves are not those of its blocks');
     }
     return reply;
   }

@@ -2,6 +2,7 @@ import { maskCardData } from '../base/pan.ts';
 import { compareKeys, emptyDigest, showValue, type EncodedKey, type KeyRange } from '../store/canonical.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideFailed, type RowOfSide, type SideCaller } from './caller.ts';
+import type { Leaves } from './leaves.ts';
 import { limits } from './protocol.ts';
 import type { ColumnDifference, Difference, RowAsFound, TableResult } from './result.ts';
 
@@ -22,6 +23,8 @@ export interface TableOptions {
   readonly onRows?: (rows: number) => void;
   /** Only rows with these keys; default all. */
   readonly range?: KeyRange;
+  /** Collects what the Merkle root is made of; undefined: nobody wants one. */
+  readonly leaves?: Leaves | undefined;
 }
 
 /** Entries after an index, up to another one or to the end. */
@@ -90,11 +93,19 @@ class TablePass {
     const { range = { after: null, through: null }, chain } = this.#options;
     const { sides, expected } = this.#options;
     const others = expected === undefined ? sides.slice(1) : [...sides.slice(1), expected];
-    const suspects = await this.#unequalBlocks(range, others, size, (rows, blocks) => {
-      this.#rows += rows;
-      this.#blocks += blocks;
-      this.#options.onRows?.(this.#rows);
-    });
+    const takeLeaves = this.#options.leaves?.begin(range.after);
+    const suspects = await this.#unequalBlocks(
+      range,
+      others,
+      size,
+      (rows, blocks, leaves) => {
+        this.#rows += rows;
+        this.#blocks += blocks;
+        takeLeaves?.(leaves);
+        this.#options.onRows?.(this.#rows);
+      },
+      takeLeaves !== undefined,
+    );
     if (chain !== undefined) await this.#verifyChains(suspects, chain);
     for (const suspect of suspects) await this.#narrow(suspect, 1);
     await this.#describe();
@@ -115,19 +126,22 @@ class TablePass {
     range: KeyRange,
     sides: readonly SideCaller[],
     size: number,
-    count: (rows: number, blocks: number) => void = () => undefined,
+    count: (rows: number, blocks: number, leaves: readonly Buffer[]) => void = () => undefined,
+    withLeaves = false,
   ): Promise<Suspect[]> {
     const suspects: Suspect[] = [];
     let after = range.after;
-    let page = this.#reference.blocks(this.#table.name, range, size);
+    const next = (from: EncodedKey | null): ReturnType<SideCaller['blocks']> =>
+      this.#reference.blocks(this.#table.name, { after: from, through: range.through }, size, withLeaves);
+    let page = next(range.after);
     for (;;) {
-      const { ends, digests, rows, done } = await page;
+      const { ends, digests, rows, done, leaves = [] } = await page;
       if (!done) {
-        page = this.#reference.blocks(this.#table.name, { after: ends.at(-1) ?? null, through: range.through }, size);
+        page = next(ends.at(-1) ?? null);
         // Its failure is met where it is awaited; until then it must not count as unhandled.
         page.catch(() => undefined);
       }
-      count(rows, ends.length);
+      count(rows, ends.length, leaves);
       const start = after;
       const answers = await ofEach(sides, (side) => side.digests(this.#table.name, start, ends, size));
       ends.forEach((end, at) => {

@@ -2,11 +2,13 @@ import type { Clock } from '../base/clock.ts';
 import { maskCardData } from '../base/pan.ts';
 import type { RewriteTopology } from '../config-db/rewrite.ts';
 import type { EncodedKey } from '../store/canonical.ts';
+import { leafRows } from '../store/merkle.ts';
 import type { TableSpecification } from '../store/snapshot-reader.ts';
 import { SideCaller, SideFailed } from './caller.ts';
 import { compareLog, withFindings } from './compare-log.ts';
 import { compareTable, ofEach, rowAsFound } from './compare-table.ts';
 import { checkDerived, derivationTables, toNodeRow, type NodeConfiguration, type NodeRow } from './derived.ts';
+import { Leaves } from './leaves.ts';
 import type { CompareSide } from './protocol.ts';
 import type { Difference, GroupResult, Inconclusive, Outcome, Recomputation, TableResult } from './result.ts';
 import { formatOf } from './tables.ts';
@@ -31,6 +33,8 @@ export interface CompareOptions {
   readonly verifyChain?: boolean;
   /** Hold the folds against a recomputation from the log's entries; about 30 s per million entries. Default false. */
   readonly recompute?: boolean;
+  /** Make the Merkle root of every table. Default false. */
+  readonly evidence?: boolean;
   /** Have SQLite look at every page of every copy, beside the rest; a few seconds per gigabyte. Default false. */
   readonly checkIntegrity?: boolean;
   /** Ends the compare when it is aborted: what has not been judged by then is inconclusive, with the signal's reason. */
@@ -61,6 +65,7 @@ export async function compareGroup(options: CompareOptions): Promise<GroupResult
     (side) => new SideCaller(side, { compare, group }, clock, options.callTimeoutMs, options.stop),
   );
   await ofEach(sides, (side) => side.open(markIndex, formatOf(tables), options.openTimeoutMs));
+  const markHash = await hashAt(sides, markIndex);
   // The answers are asked for at the end: the sides look while the rows are compared.
   if (options.checkIntegrity === true) await ofEach(sides, (side) => side.integrity());
   const outcomes: Outcome[] = [];
@@ -94,7 +99,26 @@ export async function compareGroup(options: CompareOptions): Promise<GroupResult
   await Promise.all(sides.map((side) => side.close()));
   const asked = recomputed?.side === undefined ? sides : [...sides, recomputed.side];
   const replyBytes = asked.reduce((sum, side) => sum + side.replyBytes, 0);
-  return { group, markIndex, ...checked, ...(recomputed && { recomputation: recomputed.told }), replyBytes };
+  return {
+    group,
+    markIndex,
+    ...(markHash !== undefined && { markHash }),
+    ...checked,
+    ...(recomputed && { recomputation: recomputed.told }),
+    replyBytes,
+  };
+}
+
+/** Of the first side that can tell: the leader's, or else the next one's. */
+async function hashAt(sides: readonly SideCaller[], index: number): Promise<string | undefined> {
+  for (const side of sides) {
+    const [found] = await ofEach(
+      [side].filter(({ failure }) => failure === undefined),
+      (each) => each.position(index),
+    );
+    if (found?.answer !== undefined) return found.answer;
+  }
+  return undefined;
 }
 
 const touchEveryMs = 15_000;
@@ -196,13 +220,14 @@ async function integrityOf(
 }
 
 function withDamages(
-  { tables, outcomes }: Pick<GroupResult, 'tables' | 'outcomes'>,
+  { tables, outcomes, ...rest }: Pick<GroupResult, 'tables' | 'outcomes' | 'ruleSetVersion'>,
   damages: readonly Damage[],
   unchecked: ReadonlyMap<string, Inconclusive>,
   { group, maximumListed = 1_000 }: CompareOptions,
-): Pick<GroupResult, 'tables' | 'outcomes'> {
+): Pick<GroupResult, 'tables' | 'outcomes' | 'ruleSetVersion'> {
   const of = (table: string): readonly Damage[] => damages.filter((each) => each.table === table);
   return {
+    ...rest,
     tables: tables.map((result) =>
       withFindings(
         result,
@@ -234,13 +259,15 @@ async function compareAmong(
   for (;;) {
     const sides = holders.filter(({ failure }) => failure === undefined);
     if (sides.length < 2) return { result: emptyResult(table.name), alone: true };
+    const leaves = options.evidence === true ? new Leaves() : undefined;
     try {
       const asked = {
         group: options.group,
         table,
         sides,
-        blockSizes: options.blockSizes ?? [4_096, 512, 64, 8],
+        blockSizes: options.blockSizes ?? [leafRows, 512, 64, 8],
         maximumListed: options.maximumListed ?? 1_000,
+        leaves,
         onRows: (rows: number): void => {
           alive.touch();
           const of = table.throughApplied ? options.markIndex : undefined;
@@ -250,7 +277,7 @@ async function compareAmong(
       const result = table.throughApplied
         ? await compareLog(asked, options.verifyChain ?? true)
         : await compareTable({ ...asked, chain: undefined, expected });
-      return { result, alone: false };
+      return { result: leaves === undefined ? result : { ...result, evidence: leaves.evidence() }, alone: false };
     } catch (error) {
       if (!(error instanceof SideFailed)) throw error;
     }
@@ -283,6 +310,7 @@ interface DerivedFindings {
   readonly differences: readonly Difference[];
   /** Why nothing can be said of a node's derived columns. */
   readonly unchecked: ReadonlyMap<string, Inconclusive>;
+  readonly ruleSetVersion?: number;
 }
 
 async function derivedOf(
@@ -320,7 +348,10 @@ async function derivedOf(
       ...rowAsFound({ key, here, right: expected, sources: [] }),
     };
   });
-  return { differences, unchecked };
+  const versions = answers.flatMap(({ answer }) =>
+    answer.tables.rewrite_rule_set.map(({ key }) => Number(key[0]?.slice(1))),
+  );
+  return { differences, unchecked, ...(versions.length > 0 && { ruleSetVersion: Math.max(...versions) }) };
 }
 
 async function readAll(side: SideCaller, tables: readonly TableSpecification[]): Promise<NodeConfiguration['tables']> {
@@ -344,15 +375,16 @@ async function readAll(side: SideCaller, tables: readonly TableSpecification[]):
 function withDerived(
   results: readonly TableResult[],
   outcomes: readonly Outcome[],
-  { differences, unchecked }: DerivedFindings,
+  { differences, unchecked, ruleSetVersion }: DerivedFindings,
   options: CompareOptions,
-): Pick<GroupResult, 'tables' | 'outcomes'> {
+): Pick<GroupResult, 'tables' | 'outcomes' | 'ruleSetVersion'> {
   const maximumListed = options.maximumListed ?? 1_000;
   const derivedIn = (table: string): readonly Difference[] => differences.filter((each) => each.table === table);
   const rewritten = new Set(
     options.tables.filter(({ derivedColumns }) => derivedColumns.length > 0).map(({ name }) => name),
   );
   return {
+    ...(ruleSetVersion !== undefined && { ruleSetVersion }),
     tables: results.map((result) => withFindings(result, derivedIn(result.table), maximumListed)),
     outcomes: outcomes.map((outcome): Outcome => {
       const { node, table } = outcome;

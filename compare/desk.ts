@@ -50,6 +50,19 @@ export class CompareDesk {
     }
   }
 
+  /** The fold as the entries make it, once it has been made anew. */
+  get recomputed(): SnapshotReader | undefined {
+    return this.#recomputation?.reader;
+  }
+
+  /** Takes over the fold that another desk of the same file has made anew, at an earlier mark: to go on with it. */
+  adopt(earlier: CompareDesk): void {
+    if (this.#recomputation !== undefined || earlier.#recomputation === undefined) return;
+    earlier.#recomputation.goOn(this.#options.reader);
+    this.#recomputation = earlier.#recomputation;
+    earlier.#recomputation = undefined;
+  }
+
   close(): void {
     this.#recomputation?.close();
     this.#recomputation = undefined;

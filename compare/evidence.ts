@@ -13,7 +13,8 @@ const recordSchema = z.strictObject({
   sequence: z.int().min(1),
   /** Hash of the record before; empty for the first. */
   previous: z.string(),
-  kind: z.enum(['compare', 'repair', 'drill']),
+  /** removal: the files of the reports in its summary have been removed, for they are old; their records stay. */
+  kind: z.enum(['compare', 'repair', 'drill', 'removal']),
   id: z.string().regex(/^[a-z0-9-]{1,64}$/),
   cluster: z.string(),
   /** ISO 8601. */
@@ -113,6 +114,7 @@ export function verifyChain(
     fault: { record, what },
     samples,
   });
+  const removed = removedReports(records, options.publicKey);
   for (const { name, text } of records) {
     const expected = hashes.length + 1;
     if (name !== recordName(expected)) return at(recordName(expected), 'it is missing');
@@ -126,6 +128,7 @@ export function verifyChain(
     }
     for (const file of record.files) {
       const found = options.sha256Of(record.id, file.name);
+      if (found === undefined && removed.has(record.id)) continue;
       if (found === undefined) return at(name, `its file ${record.id}/${file.name} is missing`);
       if (found !== file.sha256) return at(name, `its file ${record.id}/${file.name} was edited`);
     }
@@ -139,6 +142,18 @@ export function verifyChain(
     return at(recordName(head.sequence), `${what}, by the log of config`);
   }
   return { records: hashes.length, fault: undefined, samples };
+}
+
+/** Reports whose files somebody with the key has removed, and has said so. */
+function removedReports(records: readonly { readonly text: string }[], publicKey: string): ReadonlySet<unknown> {
+  return new Set(
+    records.flatMap(({ text }) => {
+      const opened = openRecord(text, publicKey);
+      if (!('record' in opened) || opened.record.kind !== 'removal') return [];
+      const { removed } = opened.record.summary;
+      return Array.isArray(removed) ? (removed as unknown[]) : [];
+    }),
+  );
 }
 
 export function recordName(sequence: number): string {

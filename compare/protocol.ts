@@ -11,13 +11,21 @@ const count = z.int().min(0);
 const name = z.string().min(1).max(64);
 
 /** Digests one after the other, in base64: a list of short texts would be a third longer. */
-const digests = z.base64().transform((text, context) => {
-  const bytes = Buffer.from(text, 'base64');
-  if (bytes.length % digestBytes !== 0) context.addIssue('not a whole number of digests');
-  return Array.from({ length: Math.floor(bytes.length / digestBytes) }, (_, at) =>
-    bytes.subarray(at * digestBytes, (at + 1) * digestBytes).toString('base64'),
+const digests = z
+  .base64()
+  .transform((text, context) =>
+    partsOf(Buffer.from(text, 'base64'), digestBytes, context).map((digest) => digest.toString('base64')),
   );
-});
+
+/** SHA-256 of blocks, whole, one after the other. */
+const leaves = z.base64().transform((text, context) => partsOf(Buffer.from(text, 'base64'), 32, context));
+
+function partsOf(bytes: Buffer, length: number, context: { addIssue(message: string): void }): Buffer[] {
+  if (bytes.length % length !== 0) context.addIssue('not a whole number of digests');
+  return Array.from({ length: Math.floor(bytes.length / length) }, (_, at) =>
+    bytes.subarray(at * length, (at + 1) * length),
+  );
+}
 
 /** Most blocks, rows and keys that one call asks for: keeps a call below some 50 ms and a reply below 256 kB or so. */
 export const limits = {
@@ -42,6 +50,7 @@ const requestSchema = z.discriminatedUnion('kind', [
     ...ofTable,
     through: key.nullable(),
     size: count.min(1).max(limits.blockRows),
+    leaves: z.literal(true).optional(),
   }),
   z.strictObject({
     kind: z.literal('digests'),
@@ -60,7 +69,7 @@ const requestSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('position'), ...compared, index: count }),
   z.strictObject({ kind: z.literal('derived'), ...ofTable }),
   z.strictObject({ kind: z.literal('integrity'), ...compared }),
-  z.strictObject({ kind: z.literal('recompute'), ...compared }),
+  z.strictObject({ kind: z.literal('recompute'), ...compared, from: name.optional() }),
   z.strictObject({ kind: z.literal('close'), ...compared }),
 ]);
 
@@ -102,6 +111,7 @@ const replySchemas = {
     digests,
     rows: count,
     done: z.boolean(),
+    leaves: leaves.optional(),
   }),
   digests: z.strictObject({ kind: z.literal('digests'), digests }),
   rows: z.strictObject({
@@ -210,7 +220,8 @@ const maximumReplyBytes = 200_000;
  *   open     compare, group, index of the mark      →    opened: the snapshot's index, the log's base and end, table
  *                                                        format
  *   blocks   table, range, size                     →    of the reference: ends of blocks of `size` rows, their
- *                                                        digests, how many rows; done, or go on after the last end
+ *                                                        digests, how many rows; done, or go on after the last end.
+ *                                                        `leaves`: with the whole SHA-256 of each block, for the root
  *   digests  table, after, these ends, size         →    of every other side: digests of its rows between these ends
  *            the first range has no lower bound and the last no upper one: rows before the first and after the last
  *            key of the reference are found. Blocks that differ are set aside until the table has been passed.
@@ -226,7 +237,8 @@ const maximumReplyBytes = 200_000;
  *                                                        null as long as it looks: asked again until then
  *   recompute                                       →    how far a fold of its own has been made from the log's entries;
  *                                                        asked again until done: then `copy` in the calls above asks
- *                                                        for that fold's rows, as of another side
+ *                                                        for that fold's rows, as of another side. `from` names an
+ *                                                        earlier compare here whose fold is gone on with
  *   close                                           →    closed; the snapshot is given up
  *
  * `integrity`, `recompute` and `close` are answered by who keeps the snapshot (`CompareDesk`), all others from it.
@@ -267,6 +279,7 @@ export function answerCompareCall(
           digests: packed(blocks.map(({ digest }) => digest)),
           rows: blocks.reduce((sum, { rows }) => sum + rows, 0),
           done,
+          ...(call.leaves && { leaves: packed(blocks.map(({ leaf }) => leaf)) }),
         };
       }
       case 'digests': {

@@ -17,6 +17,8 @@ export interface RepairStep {
   readonly right: string | null;
   /** Nodes to take the row from, the first that answers; of `put` only. */
   readonly sources: readonly string[];
+  /** No copy has the right row: it is taken from a fold that the source makes anew from its log. */
+  readonly recomputed?: true;
   /** What changes, as the report shows it; none where a row comes or goes whole. */
   readonly columns: readonly { readonly column: string; readonly here: string; readonly right: string }[];
 }
@@ -68,7 +70,9 @@ export function planRepair(compare: string, groups: readonly GroupResult[], choi
           else if (!follows) offer(`its log's hash chain is broken, and no other copy tells what the entry was`);
         } else if (difference.kind === 'derived-differs') steps.push(stepOf(difference, row, 'derive'));
         else if (difference.kind === 'wrong-fold' && row.right !== null && row.sources.length === 0) {
-          offer(`a row of ${table} is in no copy what the log adds up to`);
+          const node = group.recomputation?.node;
+          if (node === undefined) offer(`a row of ${table} is in no copy what the log adds up to`);
+          else steps.push({ ...stepOf(difference, row, 'put'), sources: [node], recomputed: true });
         } else {
           const key = JSON.stringify(row.key);
           byKey.set(key, [...(byKey.get(key) ?? []), { ...difference, row }]);

@@ -4,6 +4,7 @@ import { delay, type Clock } from '../base/clock.ts';
 import { describeError, SwitchError } from '../base/errors.ts';
 import { isEncodedValue, type EncodedKey } from '../store/canonical.ts';
 import type { RowChange, RowOutcome, RowState } from '../store/row-repair.ts';
+import { signedPlanSchema } from './approval.ts';
 import type { RepairPlan, RepairStep } from './repair-plan.ts';
 
 const value = z.string().refine(isEncodedValue, 'not an encoded value');
@@ -24,6 +25,7 @@ export const repairCalls = {
     group: name,
     table: name,
     keys: z.array(key).min(1).max(maximumRepairRows),
+    copy: z.literal('recomputed').optional(),
   }),
   'repair.apply': z.strictObject({
     repair,
@@ -39,6 +41,7 @@ export const repairCalls = {
       )
       .max(maximumRepairRows),
   }),
+  'repair.approve': z.strictObject({ plan: signedPlanSchema }),
   'repair.undo': z.strictObject({ repair }),
   'repair.end': z.strictObject({ repair }),
 } as const;
@@ -56,6 +59,8 @@ export interface RepairCluster {
   /** Enters a mark into the group's log and has the sources pin their snapshots there; its index. */
   readonly mark: (group: string, mark: string, sources: readonly string[]) => Promise<number>;
   readonly unmark: (group: string, mark: string, sources: readonly string[]) => Promise<void>;
+  /** Has the source make the group's fold anew up to the mark; going on from an earlier mark's, where it still has that. */
+  readonly recompute: (group: string, mark: string, source: string, from: string | undefined) => Promise<void>;
 }
 
 export interface StepResult {
@@ -73,7 +78,9 @@ const retryMs = 200;
  *   hold    every node that is to be mended: apply stands at the mark that comes next until its rows are there, or two
  *           seconds (R14); appends go on, so that the deciding thread waits for nothing
  *   mark    the group's leader enters a mark; those who have the right rows pin a snapshot there
- *   read    the right rows, from these snapshots: whole, sealed, and not kept anywhere on the way
+ *   read    the right rows, from these snapshots: whole, sealed, and not kept anywhere on the way. Where no copy has the
+ *           right row, from a fold that a node has made anew from its log: once at a mark of its own, before anybody is
+ *           held, and from there on only what has been entered since
  *   apply   the writer thread of each node changes the rows in one transaction, if its fold is at the mark and each row
  *           is still as it was found. What was there before is synced into the undo file first
  *
@@ -93,10 +100,15 @@ export async function runRepair(
   try {
     for (const group of new Set(plan.steps.map((step) => step.group))) {
       const steps = plan.steps.filter((step) => step.group === group);
-      for (let from = 0; from < steps.length; from += maximumRepairRows) {
-        const part = steps.slice(from, from + maximumRepairRows);
-        results.push(...(await repairPart(plan.repair, group, part, cluster, clock)));
-        onProgress(results.length);
+      const recomputations = new Recomputations(cluster, group);
+      try {
+        for (let from = 0; from < steps.length; from += maximumRepairRows) {
+          const part = steps.slice(from, from + maximumRepairRows);
+          results.push(...(await repairPart(plan.repair, group, part, cluster, clock, recomputations)));
+          onProgress(results.length);
+        }
+      } finally {
+        await recomputations.end();
       }
     }
   } finally {
@@ -107,12 +119,56 @@ export async function runRepair(
 
 let marks = 0;
 
+function newMark(repairId: string, clock: Clock): string {
+  marks += 1;
+  return `${repairId}.${clock.wallMs()}.${marks}`;
+}
+
+/** A group's fold made anew at each source that is asked for rows of it, and the mark at which it is now. */
+class Recomputations {
+  readonly #cluster: RepairCluster;
+  readonly #group: string;
+  readonly #markOf = new Map<string, string>();
+
+  constructor(cluster: RepairCluster, group: string) {
+    this.#cluster = cluster;
+    this.#group = group;
+  }
+
+  has(source: string, mark: string): boolean {
+    return this.#markOf.get(source) === mark;
+  }
+
+  /** Makes it, which takes long, while nobody waits. */
+  async begin(source: string, mark: string): Promise<void> {
+    if (this.#markOf.has(source)) return;
+    await this.#cluster.mark(this.#group, mark, [source]);
+    await this.#cluster.recompute(this.#group, mark, source, undefined);
+    this.#markOf.set(source, mark);
+  }
+
+  /** Goes on to a mark that is pinned at the source. */
+  async goOn(source: string, mark: string): Promise<void> {
+    const before = this.#markOf.get(source);
+    this.#markOf.delete(source);
+    await this.#cluster.recompute(this.#group, mark, source, before);
+    this.#markOf.set(source, mark);
+    if (before !== undefined) await this.#cluster.unmark(this.#group, before, [source]);
+  }
+
+  async end(): Promise<void> {
+    for (const [source, mark] of this.#markOf) await this.#cluster.unmark(this.#group, mark, [source]);
+    this.#markOf.clear();
+  }
+}
+
 async function repairPart(
   repairId: string,
   group: string,
   steps: readonly RepairStep[],
   cluster: RepairCluster,
   clock: Clock,
+  recomputations: Recomputations,
 ): Promise<readonly StepResult[]> {
   const done = new Map<RepairStep, StepResult>();
   for (let attempt = 1; attempt <= attempts; attempt++) {
@@ -120,13 +176,22 @@ async function repairPart(
     if (left.length === 0) break;
     if (attempt > 1) await delay(clock, retryMs);
     const last = attempt === attempts;
-    marks += 1;
-    const mark = `${repairId}.${clock.wallMs()}.${marks}`;
+    const mark = newMark(repairId, clock);
     const fail = (failed: readonly RepairStep[], error: unknown): void => {
       const isFinal = last || (error instanceof SwitchError && error.code === 'REPAIR_RUNNING');
       if (isFinal) for (const step of failed) done.set(step, { step, outcome: 'failed', reason: describeError(error) });
     };
     const targets = [...new Set(left.map(({ node }) => node))];
+    const sourcesToRecompute = new Set(left.filter(({ recomputed }) => recomputed === true).map(sourceOf(attempt)));
+    try {
+      for (const source of sourcesToRecompute) await recomputations.begin(source, newMark(repairId, clock));
+    } catch (error) {
+      fail(
+        left.filter(({ recomputed }) => recomputed === true),
+        error,
+      );
+      sourcesToRecompute.clear();
+    }
     const held = new Set<string>();
     for (const node of targets) {
       try {
@@ -139,23 +204,33 @@ async function repairPart(
         );
       }
     }
-    const due = left.filter((step) => held.has(step.node) && !done.has(step));
+    const from = sourceOf(attempt);
+    const due = left.filter(
+      (step) =>
+        held.has(step.node) && !done.has(step) && (step.recomputed !== true || sourcesToRecompute.has(from(step))),
+    );
     const needs = due.filter(({ kind }) => kind === 'put');
-    // The next source is asked when the one before does not answer.
-    const sourceOf = (step: RepairStep): string => step.sources[(attempt - 1) % Math.max(1, step.sources.length)] ?? '';
-    const sources = [...new Set(needs.map(sourceOf))];
+    const sources = [...new Set(needs.map(from))];
+    const unmark = (): Promise<void> =>
+      cluster.unmark(
+        group,
+        mark,
+        sources.filter((source) => !recomputations.has(source, mark)),
+      );
     let index: number | undefined;
     const rows = new Map<RepairStep, RowState | null>();
     try {
       if (needs.length > 0) {
         index = await cluster.mark(group, mark, sources);
         for (const source of sources) {
-          for (const table of new Set(needs.map((step) => step.table))) {
-            const wanted = needs.filter((step) => sourceOf(step) === source && step.table === table);
+          const ofSource = needs.filter((step) => from(step) === source);
+          if (ofSource.some(({ recomputed }) => recomputed === true)) await recomputations.goOn(source, mark);
+          for (const { table, copy } of tablesOf(ofSource)) {
+            const wanted = ofSource.filter((step) => step.table === table && copyOf(step) === copy);
             const found = await readAll(
               cluster,
               source,
-              { group, mark, table },
+              { group, mark, table, ...(copy && { copy }) },
               wanted.map((step) => step.key),
             );
             wanted.forEach((step, at) => rows.set(step, found[at] ?? null));
@@ -164,7 +239,7 @@ async function repairPart(
       }
     } catch (error) {
       fail(due, error);
-      await cluster.unmark(group, mark, sources);
+      await unmark();
       continue;
     }
     for (const step of needs) {
@@ -194,9 +269,26 @@ async function repairPart(
         }
       }),
     );
-    await cluster.unmark(group, mark, sources);
+    await unmark();
   }
   return steps.flatMap((step) => done.get(step) ?? []);
+}
+
+/** The next source is asked when the one before does not answer. */
+function sourceOf(attempt: number): (step: RepairStep) => string {
+  return ({ sources }) => sources[(attempt - 1) % Math.max(1, sources.length)] ?? '';
+}
+
+function copyOf({ recomputed }: RepairStep): 'recomputed' | undefined {
+  return recomputed === true ? 'recomputed' : undefined;
+}
+
+/** Tables of these steps, and of which copy at the source their rows are. */
+function tablesOf(
+  steps: readonly RepairStep[],
+): readonly { readonly table: string; readonly copy: 'recomputed' | undefined }[] {
+  const all = steps.map((step) => ({ table: step.table, copy: copyOf(step) }));
+  return [...new Map(all.map((each) => [`${each.table} ${each.copy ?? ''}`, each])).values()];
 }
 
 function changeOf(
@@ -215,7 +307,7 @@ const rowSchema = z.object({ digest, values: z.array(value).max(256) });
 async function readAll(
   cluster: RepairCluster,
   source: string,
-  from: { readonly group: string; readonly mark: string; readonly table: string },
+  from: { readonly group: string; readonly mark: string; readonly table: string; readonly copy?: 'recomputed' },
   keys: readonly EncodedKey[],
 ): Promise<readonly (RowState | null)[]> {
   const rows: (RowState | null)[] = [];

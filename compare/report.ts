@@ -63,6 +63,7 @@ export function reportText(result: CompareResult, maximumPrinted = 50): string {
     '',
     ...columns([['group', 'mark', 'rows', 'blocks', 'bytes', 'result'], ...groups.map(groupLine)]),
     ...recomputationLines(groups),
+    ...evidenceLines(groups),
     ...inconclusiveLines(groups),
     ...(listed.length === 0 ? [] : ['']),
     ...listed.slice(0, maximumPrinted).flatMap(differenceLines),
@@ -109,6 +110,18 @@ function recomputationLines(groups: readonly GroupResult[]): string[] {
     return recomputation.node === undefined
       ? [`group ${group}, fold not recomputed, copies held against each other only: ${recomputation.message}`]
       : [`group ${group}, fold recomputed from ${thousands(recomputation.entries)} entries at ${recomputation.node}`];
+  });
+  return lines.length === 0 ? [] : ['', ...lines];
+}
+
+function evidenceLines(groups: readonly GroupResult[]): string[] {
+  const lines = groups.flatMap(({ group, markIndex, markHash, ruleSetVersion, tables }) => {
+    const roots = tables.flatMap(({ table, rows, evidence }) =>
+      evidence === undefined ? [] : [`  ${evidence.root}  ${table}, ${thousands(rows)} rows`],
+    );
+    if (roots.length === 0) return [];
+    const rules = ruleSetVersion === undefined ? '' : `, rule set ${ruleSetVersion}`;
+    return [`group ${group} at ${thousands(markIndex)}, log ${markHash ?? 'unknown'}${rules}; Merkle roots:`, ...roots];
   });
   return lines.length === 0 ? [] : ['', ...lines];
 }

@@ -1,4 +1,5 @@
 import type { EncodedKey } from '../store/canonical.ts';
+import type { TableEvidence } from './leaves.ts';
 
 /** Why nothing can be said of a copy. */
 export type InconclusiveReason =
@@ -89,6 +90,8 @@ export interface TableResult {
   readonly unlisted: number;
   /** The nodes that have any, listed or not. */
   readonly nodesThatDiffer: readonly string[];
+  /** Of the reference's rows, when evidence was asked for. */
+  readonly evidence?: TableEvidence;
 }
 
 /** A fold made anew from the log's entries up to the mark at one node, or why none could be: then copies alone were judged. */
@@ -99,6 +102,10 @@ export interface GroupResult {
   readonly group: string;
   /** The index at which the copies were compared (R14). */
   readonly markIndex: number;
+  /** Hash of the log's entry there, which covers all entries before it; undefined when nobody could tell. */
+  readonly markHash?: string;
+  /** Of `config`: the version of the rewrite rules that the derived columns were held against. */
+  readonly ruleSetVersion?: number;
   readonly tables: readonly TableResult[];
   readonly outcomes: readonly Outcome[];
   /** What the folds were held against besides each other; undefined when nobody asked for it. */

@@ -39,7 +39,7 @@ const ledgerTables: readonly TableSpecification[] = [
     'restriction_id',
     'card_id number status entered_at_ms entered_by origin log_index lifted_at_index',
   ),
-  table('card_import', 'file', 'through_line log_index entered_at_ms entered_by origin'),
+  table('card_import', 'file prefix', 'through_line log_index entered_at_ms entered_by origin'),
   table('card_replaced_number', 'pan_hash', 'card_id number status'),
   table(
     'card_transaction',

@@ -96,6 +96,12 @@ export class ConfigurationView {
     return this.#ranks.get(group) === 1 ? 'own' : 'standby';
   }
 
+  /** The range of all cards whose number begins with these digits; undefined: longer prefixes divide them. */
+  rangeOfAll(digits: string): PanRangeRow | undefined {
+    const isDivided = this.#prefixes.some((prefix) => prefix.length > digits.length && prefix.startsWith(digits));
+    return isDivided ? undefined : this.#ranges.find(digits);
+  }
+
   /** The range with exactly this prefix. */
   range(prefix: string): PanRangeRow | undefined {
     const found = this.#ranges.find(prefix);

@@ -15,7 +15,7 @@ export interface EntrySource {
 /** Entries kept in memory at least; older ones that are on disk are read back when a slow peer needs them. */
 const keptEntries = 4096;
 /** Bytes of bodies in memory at most, twice as much for a while: entries of card files are long. */
-const keptBytes = 8 * 1024 * 1024;
+const keptBytes = 2 * 1024 * 1024;
 /** Entries read from disk at a time for a peer that is far behind. */
 const readEntries = 512;
 

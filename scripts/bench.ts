@@ -6,7 +6,8 @@
  * promised. `latency` measures how soon a change at n3 is at work on the other nodes, with few ranges and with many.
  */
 import { benchAuthorize } from './bench/authorize.ts';
-import { benchChangeLatency, benchChanges } from './bench/changes.ts';
+import { benchChangeLatency } from './bench/change-latency.ts';
+import { benchChanges } from './bench/changes.ts';
 import { benchCodec } from './bench/codec.ts';
 import { benchImport } from './bench/import.ts';
 import { benchStore } from './bench/store.ts';
@@ -75,7 +76,8 @@ if (wants('import')) {
   );
   print(
     `  start with them ${result.startSeconds.toFixed(1)} s, of the same cluster without ${result.emptyStartSeconds.toFixed(1)} s; ` +
-      `a node has ${Math.max(...result.emptyMegabytes)} MB without, ${Math.max(...result.residentMegabytes)} MB after the import, ${Math.max(...result.restartedMegabytes)} MB after the start`,
+      `the largest node has ${Math.max(...result.emptyMegabytes)} MB without cards, ${Math.max(...result.importedMegabytes)} MB after the ` +
+      `import, ${Math.max(...result.startedMegabytes)} MB after the start, ${Math.max(...result.loadedMegabytes)} MB after the rounds below`,
   );
   print(
     `  p99 of authorizations at ${result.authorizationsPerSecond}/s: ${result.p99Ms.toFixed(1)} ms, during an import of 2000 cards/s ` +

@@ -18,6 +18,7 @@ const targets = {
   'bench:compare': 'scripts/bench/compare.ts',
   drills: 'scripts/drills.ts',
   simulate: 'scripts/simulate.ts',
+  planted: 'scripts/planted.ts',
 };
 
 function fail(sentence) {

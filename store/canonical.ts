@@ -24,7 +24,12 @@ export const canonicalFormat = 2;
 export const digestBytes = 16;
 
 export function digestOf(bytes: Buffer): Buffer {
-  return hash('sha256', bytes, 'buffer').subarray(0, digestBytes);
+  return leafOf(bytes).subarray(0, digestBytes);
+}
+
+/** SHA-256 of a block's bytes, whole: a leaf of its table's Merkle tree. The block's digest is its beginning. */
+export function leafOf(bytes: Buffer): Buffer {
+  return hash('sha256', bytes, 'buffer');
 }
 
 /** Digest, in base64, of values that were read one by one: of a row's derived columns, which are in no block. */

@@ -1,7 +1,6 @@
 import type Database from 'better-sqlite3';
 
 import type { CardId } from '../base/identifiers.ts';
-import type { CardStatus } from './card-status.ts';
 import {
   keptImports,
   keptVersions,
@@ -12,35 +11,84 @@ import {
   type ReplacedNumberRow,
   type RestrictionRow,
 } from './cards.ts';
+import { prepareWrite, TableShape } from './table-shape.ts';
+
+/** A card; also for whoever measures its rows alone. */
+export const cardTable = new TableShape<CardRow>('card', {
+  cardId: 'card_id TEXT PRIMARY KEY',
+  panHash: 'pan_hash TEXT NOT NULL UNIQUE',
+  panKeyVersion: 'pan_key_version INTEGER NOT NULL',
+  panCipher: 'pan_cipher TEXT NOT NULL',
+  expiry: 'expiry TEXT NOT NULL',
+  status: 'status TEXT NOT NULL',
+  currency: 'currency TEXT NOT NULL',
+  limit: 'limit_minor INTEGER NOT NULL',
+  held: 'held_minor INTEGER NOT NULL',
+  posted: 'posted_minor INTEGER NOT NULL',
+  usageDate: 'usage_date TEXT NOT NULL',
+  usageCount: 'usage_count INTEGER NOT NULL',
+  usageAmount: 'usage_minor INTEGER NOT NULL',
+  changedAt: 'changed_at_index INTEGER NOT NULL',
+  number: 'number INTEGER NOT NULL',
+  version: 'version INTEGER NOT NULL',
+  change: 'change TEXT NOT NULL',
+  enteredAt: 'entered_at_ms INTEGER NOT NULL',
+  enteredBy: 'entered_by TEXT NOT NULL',
+  origin: 'origin TEXT NOT NULL',
+  deletedAt: 'deleted_at_ms INTEGER NOT NULL',
+});
+const versionTable = new TableShape<CardVersionRow>(
+  'card_version',
+  {
+    cardId: 'card_id TEXT NOT NULL',
+    version: 'version INTEGER NOT NULL',
+    change: 'change TEXT NOT NULL',
+    enteredAt: 'entered_at_ms INTEGER NOT NULL',
+    enteredBy: 'entered_by TEXT NOT NULL',
+    origin: 'origin TEXT NOT NULL',
+    expiry: 'expiry TEXT NOT NULL',
+    status: 'status TEXT NOT NULL',
+    limit: 'limit_minor INTEGER NOT NULL',
+  },
+  'PRIMARY KEY (card_id, version)',
+);
+const restrictionTable = new TableShape<RestrictionRow>('card_restriction', {
+  id: 'restriction_id TEXT PRIMARY KEY',
+  card: 'card_id TEXT NOT NULL',
+  number: 'number INTEGER NOT NULL',
+  status: 'status TEXT NOT NULL',
+  at: 'entered_at_ms INTEGER NOT NULL',
+  by: 'entered_by TEXT NOT NULL',
+  origin: 'origin TEXT NOT NULL',
+  index: 'log_index INTEGER NOT NULL',
+  lifted: 'lifted_at_index INTEGER NOT NULL',
+});
+const replacedNumberTable = new TableShape<ReplacedNumberRow>('card_replaced_number', {
+  panHash: 'pan_hash TEXT PRIMARY KEY',
+  card: 'card_id TEXT NOT NULL',
+  number: 'number INTEGER NOT NULL',
+  status: 'status TEXT NOT NULL',
+});
+const importTable = new TableShape<ImportRow>(
+  'card_import',
+  {
+    file: 'file TEXT NOT NULL',
+    prefix: 'prefix TEXT NOT NULL',
+    through: 'through_line INTEGER NOT NULL',
+    index: 'log_index INTEGER NOT NULL',
+    at: 'entered_at_ms INTEGER NOT NULL',
+    by: 'entered_by TEXT NOT NULL',
+    origin: 'origin TEXT NOT NULL',
+  },
+  'PRIMARY KEY (file, prefix)',
+);
 
 /**
  * Tables of a card group's fold that are about cards. All but the lookup of earlier numbers are keyed by the card's
  * surrogate id or name it: a card's rows are found by that wherever the card is.
  */
 export const cardsSchema = `
-  CREATE TABLE IF NOT EXISTS card (
-    card_id TEXT PRIMARY KEY,
-    pan_hash TEXT NOT NULL UNIQUE,
-    pan_key_version INTEGER NOT NULL,
-    pan_cipher TEXT NOT NULL,
-    expiry TEXT NOT NULL,
-    status TEXT NOT NULL,
-    currency TEXT NOT NULL,
-    limit_minor INTEGER NOT NULL,
-    held_minor INTEGER NOT NULL,
-    posted_minor INTEGER NOT NULL,
-    usage_date TEXT NOT NULL,
-    usage_count INTEGER NOT NULL,
-    usage_minor INTEGER NOT NULL,
-    changed_at_index INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    change TEXT NOT NULL,
-    entered_at_ms INTEGER NOT NULL,
-    entered_by TEXT NOT NULL,
-    origin TEXT NOT NULL,
-    deleted_at_ms INTEGER NOT NULL
-  ) STRICT, WITHOUT ROWID;
+  ${cardTable.schema}
   CREATE INDEX IF NOT EXISTS card_deleted ON card (deleted_at_ms) WHERE deleted_at_ms > 0;
   CREATE TABLE IF NOT EXISTS card_place (
     card_id TEXT PRIMARY KEY,
@@ -48,275 +96,109 @@ export const cardsSchema = `
     left_by TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS card_place_bin ON card_place (bin, card_id);
-  CREATE TABLE IF NOT EXISTS card_version (
-    card_id TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    change TEXT NOT NULL,
-    entered_at_ms INTEGER NOT NULL,
-    entered_by TEXT NOT NULL,
-    origin TEXT NOT NULL,
-    expiry TEXT NOT NULL,
-    status TEXT NOT NULL,
-    limit_minor INTEGER NOT NULL,
-    PRIMARY KEY (card_id, version)
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS card_restriction (
-    restriction_id TEXT PRIMARY KEY,
-    card_id TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    entered_at_ms INTEGER NOT NULL,
-    entered_by TEXT NOT NULL,
-    origin TEXT NOT NULL,
-    log_index INTEGER NOT NULL,
-    lifted_at_index INTEGER NOT NULL
-  ) STRICT, WITHOUT ROWID;
+  ${versionTable.schema}
+  ${restrictionTable.schema}
   CREATE INDEX IF NOT EXISTS card_restriction_card ON card_restriction (card_id, log_index, restriction_id);
-  CREATE TABLE IF NOT EXISTS card_replaced_number (
-    pan_hash TEXT PRIMARY KEY,
-    card_id TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    status TEXT NOT NULL
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS card_import (
-    file TEXT PRIMARY KEY,
-    through_line INTEGER NOT NULL,
-    log_index INTEGER NOT NULL,
-    entered_at_ms INTEGER NOT NULL,
-    entered_by TEXT NOT NULL,
-    origin TEXT NOT NULL
-  ) STRICT, WITHOUT ROWID;
+  ${replacedNumberTable.schema}
   CREATE INDEX IF NOT EXISTS card_replaced_number_card ON card_replaced_number (card_id, number);
+  ${importTable.schema}
 `;
 
-export type Row = Record<string, string | bigint>;
-
-function toCard(row: Row): CardRow {
-  return {
-    cardId: row['card_id'] as CardId,
-    panHash: row['pan_hash'] as string,
-    panKeyVersion: Number(row['pan_key_version']),
-    panCipher: row['pan_cipher'] as string,
-    expiry: row['expiry'] as string,
-    status: row['status'] as CardStatus,
-    currency: row['currency'] as string,
-    limit: row['limit_minor'] as bigint,
-    held: row['held_minor'] as bigint,
-    posted: row['posted_minor'] as bigint,
-    usageDate: row['usage_date'] as string,
-    usageCount: Number(row['usage_count']),
-    usageAmount: row['usage_minor'] as bigint,
-    changedAt: Number(row['changed_at_index']),
-    number: Number(row['number']),
-    version: Number(row['version']),
-    change: row['change'] as string,
-    enteredAt: Number(row['entered_at_ms']),
-    enteredBy: row['entered_by'] as string,
-    origin: row['origin'] as string,
-    deletedAt: Number(row['deleted_at_ms']),
-  };
-}
-
-function toVersion(row: Row): CardVersionRow {
-  return {
-    cardId: row['card_id'] as CardId,
-    version: Number(row['version']),
-    change: row['change'] as string,
-    enteredAt: Number(row['entered_at_ms']),
-    enteredBy: row['entered_by'] as string,
-    origin: row['origin'] as string,
-    expiry: row['expiry'] as string,
-    status: row['status'] as CardStatus,
-    limit: row['limit_minor'] as bigint,
-  };
-}
-
-function toRestriction(row: Row): RestrictionRow {
-  return {
-    id: row['restriction_id'] as string,
-    card: row['card_id'] as CardId,
-    number: Number(row['number']),
-    status: row['status'] as CardStatus,
-    at: Number(row['entered_at_ms']),
-    by: row['entered_by'] as string,
-    origin: row['origin'] as string,
-    index: Number(row['log_index']),
-    lifted: Number(row['lifted_at_index']),
-  };
-}
-
-function toReplacedNumber(row: Row): ReplacedNumberRow {
-  return {
-    panHash: row['pan_hash'] as string,
-    card: row['card_id'] as CardId,
-    number: Number(row['number']),
-    status: row['status'] as CardStatus,
-  };
-}
-
-function toImport(row: Row): ImportRow {
-  return {
-    file: row['file'] as string,
-    through: Number(row['through_line']),
-    index: Number(row['log_index']),
-    at: Number(row['entered_at_ms']),
-    by: row['entered_by'] as string,
-    origin: row['origin'] as string,
-  };
-}
-
-interface Writing {
-  readonly insertCard: Database.Statement;
-  readonly updateMoney: Database.Statement;
-  readonly updateCard: Database.Statement;
-  readonly removals: readonly Database.Statement[];
-  readonly placeCard: Database.Statement;
-  readonly insertVersion: Database.Statement;
-  readonly trimVersions: Database.Statement;
-  readonly putRestriction: Database.Statement;
-  readonly deleteRestriction: Database.Statement;
-  readonly putReplacedNumber: Database.Statement;
-  readonly updateImport: Database.Statement;
-  readonly insertImport: Database.Statement;
-  readonly trimImports: Database.Statement;
+/** Every file's marks (`import-marks.ts`), in no order that counts. */
+export function readImports(database: Database.Database): () => readonly ImportRow[] {
+  return importTable.select(database, 'ORDER BY file, prefix');
 }
 
 /** Cards in a group's file; writing needs a connection that may. */
 export class SqliteCards implements CardsState {
-  readonly #selectCard: Database.Statement<unknown[], Row>;
-  readonly #selectCardByHash: Database.Statement<unknown[], Row>;
-  readonly #selectReplaced: Database.Statement<unknown[], Row>;
-  readonly #selectReplacedOfCard: Database.Statement<unknown[], Row>;
-  readonly #selectRestrictions: Database.Statement<unknown[], Row>;
-  readonly #selectRestriction: Database.Statement<unknown[], Row>;
-  readonly #selectPurgeable: Database.Statement<unknown[], Row>;
-  readonly #selectVersions: Database.Statement<unknown[], Row>;
-  readonly #selectImport: Database.Statement<unknown[], Row>;
-  readonly #writing: Writing | undefined;
+  readonly #card;
+  readonly #cardByHash;
+  readonly #replaced;
+  readonly #replacedOfCard;
+  readonly #restrictions;
+  readonly #restriction;
+  readonly #purgeable: Database.Statement<unknown[], CardId>;
+  readonly #versions;
+  readonly #imported;
+  readonly #imports;
+  readonly #writing: ReturnType<typeof prepareWriting> | undefined;
 
   constructor(database: Database.Database) {
-    const select = (sql: string): Database.Statement<unknown[], Row> =>
-      database.prepare<unknown[], Row>(sql).safeIntegers(true);
-    this.#selectCard = select('SELECT * FROM card WHERE card_id = ?');
-    this.#selectCardByHash = select('SELECT * FROM card WHERE pan_hash = ?');
-    this.#selectReplaced = select('SELECT * FROM card_replaced_number WHERE pan_hash = ?');
-    this.#selectReplacedOfCard = select('SELECT * FROM card_replaced_number WHERE card_id = ? ORDER BY number');
-    this.#selectRestrictions = select(
-      'SELECT * FROM card_restriction WHERE card_id = ? ORDER BY log_index, restriction_id',
-    );
-    this.#selectRestriction = select('SELECT * FROM card_restriction WHERE restriction_id = ?');
-    this.#selectPurgeable = select(
-      "SELECT card_id FROM card JOIN card_place USING (card_id) WHERE left_by = '' AND" +
-        ' deleted_at_ms > 0 AND deleted_at_ms <= @at AND held_minor = 0 AND NOT EXISTS' +
-        ' (SELECT 1 FROM card_transaction AS used WHERE used.card_id = card.card_id AND used.decided_at_ms > @at)' +
-        ' ORDER BY deleted_at_ms, card_id LIMIT @limit',
-    );
-    this.#selectVersions = select('SELECT * FROM card_version WHERE card_id = ? ORDER BY version');
-    this.#selectImport = select('SELECT * FROM card_import WHERE file = ?');
+    this.#card = cardTable.find(database, 'WHERE card_id = ?');
+    this.#cardByHash = cardTable.find(database, 'WHERE pan_hash = ?');
+    this.#replaced = replacedNumberTable.find(database, 'WHERE pan_hash = ?');
+    this.#replacedOfCard = replacedNumberTable.select(database, 'WHERE card_id = ? ORDER BY number');
+    this.#restrictions = restrictionTable.select(database, 'WHERE card_id = ? ORDER BY log_index, restriction_id');
+    this.#restriction = restrictionTable.find(database, 'WHERE restriction_id = ?');
+    this.#purgeable = database
+      .prepare<unknown[], CardId>(
+        "SELECT card_id FROM card JOIN card_place USING (card_id) WHERE left_by = '' AND" +
+          ' deleted_at_ms > 0 AND deleted_at_ms <= @at AND held_minor = 0 AND NOT EXISTS' +
+          ' (SELECT 1 FROM card_transaction AS used WHERE used.card_id = card.card_id AND used.decided_at_ms > @at)' +
+          ' ORDER BY deleted_at_ms, card_id LIMIT @limit',
+      )
+      .pluck();
+    this.#versions = versionTable.select(database, 'WHERE card_id = ? ORDER BY version');
+    this.#imported = importTable.select(database, 'WHERE file = ?');
+    this.#imports = readImports(database);
     this.#writing = database.readonly ? undefined : prepareWriting(database);
   }
 
   cardById(card: CardId): CardRow | undefined {
-    const row = this.#selectCard.get(card);
-    return row === undefined ? undefined : toCard(row);
+    return this.#card(card);
   }
 
   cardByPanHash(panHash: string): CardRow | undefined {
-    const row = this.#selectCardByHash.get(panHash);
-    if (row !== undefined) return toCard(row);
+    const row = this.#cardByHash(panHash);
+    if (row !== undefined) return row;
     const replaced = this.replacedNumber(panHash);
     const card = replaced && this.cardById(replaced.card);
     return card && { ...card, status: replaced.status };
   }
 
   replacedNumber(panHash: string): ReplacedNumberRow | undefined {
-    const row = this.#selectReplaced.get(panHash);
-    return row === undefined ? undefined : toReplacedNumber(row);
+    return this.#replaced(panHash);
   }
 
   replacedNumbers(card: CardId): readonly ReplacedNumberRow[] {
-    return this.#selectReplacedOfCard.all(card).map(toReplacedNumber);
+    return this.#replacedOfCard(card);
   }
 
   restrictions(card: CardId): readonly RestrictionRow[] {
-    return this.#selectRestrictions.all(card).map(toRestriction);
+    return this.#restrictions(card);
   }
 
   restriction(id: string): RestrictionRow | undefined {
-    const row = this.#selectRestriction.get(id);
-    return row === undefined ? undefined : toRestriction(row);
+    return this.#restriction(id);
   }
 
-  imported(file: string): ImportRow | undefined {
-    const row = this.#selectImport.get(file);
-    return row === undefined ? undefined : toImport(row);
+  imported(file: string): readonly ImportRow[] {
+    return this.#imported(file);
+  }
+
+  imports(): readonly ImportRow[] {
+    return this.#imports();
   }
 
   purgeableCards(at: number, limit: number): readonly CardId[] {
-    return this.#selectPurgeable.all({ at, limit }).map((row) => row['card_id'] as CardId);
+    return this.#purgeable.all({ at, limit });
   }
 
   /** Versions that are past, the oldest first. */
   versions(card: CardId): readonly CardVersionRow[] {
-    return this.#selectVersions.all(card).map(toVersion);
+    return this.#versions(card);
   }
 
   addCard(row: CardRow): void {
-    this.#writing?.insertCard.run(
-      row.cardId,
-      row.panHash,
-      row.panKeyVersion,
-      row.panCipher,
-      row.expiry,
-      row.status,
-      row.currency,
-      row.limit,
-      row.held,
-      row.posted,
-      row.usageDate,
-      row.usageCount,
-      row.usageAmount,
-      row.changedAt,
-      row.number,
-      row.version,
-      row.change,
-      row.enteredAt,
-      row.enteredBy,
-      row.origin,
-      row.deletedAt,
-    );
+    this.#writing?.insertCard(row);
   }
 
   changeCard(row: CardRow): void {
-    this.#writing?.updateMoney.run(
-      row.held,
-      row.posted,
-      row.usageDate,
-      row.usageCount,
-      row.usageAmount,
-      row.changedAt,
-      row.cardId,
-    );
+    this.#writing?.updateMoney(row);
   }
 
   reviseCard(row: CardRow): void {
-    this.#writing?.updateCard.run(
-      row.panHash,
-      row.panKeyVersion,
-      row.panCipher,
-      row.expiry,
-      row.status,
-      row.limit,
-      row.number,
-      row.version,
-      row.change,
-      row.enteredAt,
-      row.enteredBy,
-      row.origin,
-      row.deletedAt,
-      row.changedAt,
-      row.cardId,
-    );
+    this.#writing?.updateCard(row);
   }
 
   removeCard({ cardId: card }: CardRow): void {
@@ -328,53 +210,50 @@ export class SqliteCards implements CardsState {
   }
 
   addVersion(row: CardVersionRow): void {
-    this.#writing?.insertVersion.run(
-      row.cardId,
-      row.version,
-      row.change,
-      row.enteredAt,
-      row.enteredBy,
-      row.origin,
-      row.expiry,
-      row.status,
-      row.limit,
-    );
+    this.#writing?.insertVersion(row);
     if (row.version > keptVersions) this.#writing?.trimVersions.run(row.cardId, row.version - keptVersions);
   }
 
   putRestriction(row: RestrictionRow): void {
-    const { id, card, number, status, at, by, origin, index, lifted } = row;
-    this.#writing?.putRestriction.run(id, card, number, status, at, by, origin, index, lifted);
+    this.#writing?.putRestriction(row);
   }
 
   removeRestriction({ id }: RestrictionRow): void {
     this.#writing?.deleteRestriction.run(id);
   }
 
-  putReplacedNumber({ panHash, card, number, status }: ReplacedNumberRow): void {
-    this.#writing?.putReplacedNumber.run(panHash, card, number, status);
+  putReplacedNumber(row: ReplacedNumberRow): void {
+    this.#writing?.putReplacedNumber(row);
   }
 
-  putImport({ file, through, index, at, by, origin }: ImportRow): void {
-    if (this.#writing?.updateImport.run(through, index, at, by, origin, file).changes !== 0) return;
-    this.#writing.insertImport.run(file, through, index, at, by, origin);
+  putImport(row: ImportRow): void {
+    if (this.#writing?.updateImport(row) !== 0) return;
+    this.#writing.insertImport(row);
     this.#writing.trimImports.run();
+  }
+
+  removeImport({ file, prefix }: ImportRow): void {
+    this.#writing?.deleteImport.run(file, prefix);
   }
 }
 
-function prepareWriting(database: Database.Database): Writing {
-  const places = (count: number): string => Array.from({ length: count }, () => '?').join(', ');
+function prepareWriting(database: Database.Database) {
   return {
-    insertCard: database.prepare(`INSERT INTO card VALUES (${places(21)})`),
-    updateMoney: database.prepare(
-      'UPDATE card SET held_minor = ?, posted_minor = ?, usage_date = ?, usage_count = ?, usage_minor = ?,' +
-        ' changed_at_index = ? WHERE card_id = ?',
+    insertCard: prepareWrite(database, cardTable.insert()),
+    updateMoney: prepareWrite(
+      database,
+      cardTable.update(['held', 'posted', 'usageDate', 'usageCount', 'usageAmount', 'changedAt'], ['cardId']),
     ),
     // Apart from the update above, which touches no index.
-    updateCard: database.prepare(
-      'UPDATE card SET pan_hash = ?, pan_key_version = ?, pan_cipher = ?, expiry = ?, status = ?, limit_minor = ?,' +
-        ' number = ?, version = ?, change = ?, entered_at_ms = ?, entered_by = ?, origin = ?, deleted_at_ms = ?,' +
-        ' changed_at_index = ? WHERE card_id = ?',
+    updateCard: prepareWrite(
+      database,
+      cardTable.update(
+        [
+          ...(['panHash', 'panKeyVersion', 'panCipher', 'expiry', 'status', 'limit', 'number', 'version'] as const),
+          ...(['change', 'enteredAt', 'enteredBy', 'origin', 'deletedAt', 'changedAt'] as const),
+        ],
+        ['cardId'],
+      ),
     ),
     placeCard: database.prepare(
       "INSERT INTO card_place VALUES (?, ?, '') ON CONFLICT DO UPDATE SET bin = excluded.bin",
@@ -382,24 +261,26 @@ function prepareWriting(database: Database.Database): Writing {
     removals: ['card_place', 'card_version', 'card_restriction', 'card_replaced_number', 'card'].map((table) =>
       database.prepare(`DELETE FROM ${table} WHERE card_id = ?`),
     ),
-    insertVersion: database.prepare(`INSERT INTO card_version VALUES (${places(9)})`),
+    insertVersion: prepareWrite(database, versionTable.insert()),
     trimVersions: database.prepare('DELETE FROM card_version WHERE card_id = ? AND version <= ?'),
-    putRestriction: database.prepare(
-      `INSERT INTO card_restriction VALUES (${places(9)})` +
-        ' ON CONFLICT DO UPDATE SET lifted_at_index = excluded.lifted_at_index',
+    putRestriction: prepareWrite(
+      database,
+      restrictionTable.insert('ON CONFLICT DO UPDATE SET lifted_at_index = excluded.lifted_at_index'),
     ),
     deleteRestriction: database.prepare('DELETE FROM card_restriction WHERE restriction_id = ?'),
-    updateImport: database.prepare(
-      'UPDATE card_import SET through_line = ?, log_index = ?, entered_at_ms = ?, entered_by = ?, origin = ?' +
-        ' WHERE file = ?',
+    putReplacedNumber: prepareWrite(
+      database,
+      replacedNumberTable.insert('ON CONFLICT DO UPDATE SET status = excluded.status'),
     ),
-    insertImport: database.prepare(`INSERT INTO card_import VALUES (${places(6)})`),
+    updateImport: prepareWrite(
+      database,
+      importTable.update(['through', 'index', 'at', 'by', 'origin'], ['file', 'prefix']),
+    ),
+    insertImport: prepareWrite(database, importTable.insert()),
+    deleteImport: database.prepare('DELETE FROM card_import WHERE file = ? AND prefix = ?'),
     trimImports: database.prepare(
-      'DELETE FROM card_import WHERE file NOT IN' +
-        ` (SELECT file FROM card_import ORDER BY log_index DESC, file LIMIT ${keptImports})`,
-    ),
-    putReplacedNumber: database.prepare(
-      `INSERT INTO card_replaced_number VALUES (${places(4)}) ON CONFLICT DO UPDATE SET status = excluded.status`,
+      'DELETE FROM card_import WHERE file NOT IN (SELECT file FROM card_import' +
+        ` GROUP BY file ORDER BY max(log_index) DESC, file LIMIT ${keptImports})`,
     ),
   };
 }

@@ -1,14 +1,11 @@
 import { assert } from '../base/errors.ts';
 import { cardId, type CardId, type GroupId } from '../base/identifiers.ts';
 import { moreRestrictive, type CardStatus } from './card-status.ts';
-import type { CardChange, CardImport, CardsEntry } from './entry.ts';
+import type { CardChange, CardImport, CardsEntry, StoredNumber } from './entry.ts';
 
 /** A card as the fold holds it. Open-to-buy is `limit - held - posted`; money in the card's own currency. */
-export interface CardRow {
+export interface CardRow extends Omit<StoredNumber, 'bin'> {
   readonly cardId: CardId;
-  readonly panHash: string;
-  readonly panKeyVersion: number;
-  readonly panCipher: string;
   readonly expiry: string;
   /** The most restrictive of the restrictions that stand on its present number. */
   readonly status: CardStatus;
@@ -68,12 +65,14 @@ export interface ReplacedNumberRow {
   readonly status: CardStatus;
 }
 
-/** How far a card file has been entered in this group. */
+/** How far a card file has been entered in this group, for the cards with a prefix (`import-marks.ts`). */
 export interface ImportRow {
   /** Names the file by its content. */
   readonly file: string;
+  /** '': of all cards that no other mark of the file is for. */
+  readonly prefix: string;
   readonly through: number;
-  /** The last entry from it. */
+  /** The last entry that has brought it this far. */
   readonly index: number;
   readonly at: number;
   readonly by: string;
@@ -90,7 +89,10 @@ export interface CardsReader {
   /** Of all numbers of the card, the oldest first, lifted ones too. */
   restrictions(card: CardId): readonly RestrictionRow[];
   restriction(id: string): RestrictionRow | undefined;
-  imported(file: string): ImportRow | undefined;
+  /** The marks of a file. */
+  imported(file: string): readonly ImportRow[];
+  /** Those of all files that are known. */
+  imports(): readonly ImportRow[];
   /** Cards without holds that were deleted at or before `at` and have had no transaction since. */
   purgeableCards(at: number, limit: number): readonly CardId[];
 }
@@ -136,7 +138,9 @@ export function numberOf(
 /** Carries out an entry of card changes. */
 export function applyCards(state: CardsState, group: GroupId, index: number, term: number, entry: CardsEntry): void {
   const { file, at, by, origin } = entry;
-  if (file !== undefined) state.putImport({ file: file.hash, through: file.through, index, at, by, origin });
+  for (const [prefix, through] of Object.entries(file?.through ?? {})) {
+    state.putImport({ file: file?.hash ?? '', prefix, through, index, at, by, origin });
+  }
   entry.added.forEach((added, position) => {
     addCard(state, cardId(group, term, index, position), index, entry, added);
   });

@@ -118,13 +118,17 @@ export type Tombstone =
   | { readonly by: 'rrn'; readonly rrn: string }
   | { readonly by: 'stan'; readonly stan: string; readonly amount: string };
 
-/** A card as it comes onto file. Hash and ciphertext of its number stand here and in the card's row only. */
-export interface CardImport {
+/** A card number as it is stored. Hash and ciphertext stand in the entry that brings the number and in the card's row only. */
+export interface StoredNumber {
   /** First eight digits of the number (`base/pan.ts`): what the cards of a range are found by. */
   readonly bin: string;
   readonly panHash: string;
   readonly panKeyVersion: number;
   readonly panCipher: string;
+}
+
+/** A card as an issuer's file or an operator gives it, and as it comes onto file. */
+export interface CardImport extends StoredNumber {
   readonly expiry: string;
   readonly status: CardStatus;
   readonly currency: string;
@@ -148,19 +152,15 @@ export type CardChange =
       readonly at: number;
     }
   | { readonly kind: 'lift'; readonly card: CardId; readonly restrictions: readonly string[] }
-  | {
+  | ({
       /** Another number for what the card has: limit, holds, postings, usage. */
       readonly kind: 'replace';
       readonly card: CardId;
-      readonly bin: string;
-      readonly panHash: string;
-      readonly panKeyVersion: number;
-      readonly panCipher: string;
       readonly expiry: string;
       /** What the old number is from now on, and the name of the restriction that says so. */
       readonly status: CardStatus;
       readonly restriction: string;
-    }
+    } & StoredNumber)
   /** Closed; to be purged when nothing can come back for it. */
   | { readonly kind: 'delete'; readonly card: CardId; readonly restriction: string }
   | { readonly kind: 'purge'; readonly card: CardId };
@@ -171,8 +171,8 @@ export interface CardsEntry {
   /** Who entered it, and at which node: for the history. */
   readonly by: string;
   readonly origin: string;
-  /** Of a card file: which, and its last line that this entry holds; all before it are in the log. */
-  readonly file?: { readonly hash: string; readonly through: number };
+  /** Of a card file: which, and the last of its lines that are here, for each prefix of a mark (`import-marks.ts`). */
+  readonly file?: { readonly hash: string; readonly through: Readonly<Record<string, number>> };
   /** New cards: their ids are this entry's term and index and the position here. */
   readonly added: readonly CardImport[];
   readonly changes: readonly CardChange[];

@@ -13,7 +13,7 @@ import { SnapshotReader } from './snapshot-reader.ts';
  * removed at the end, and memory stays bounded. A log that has been trimmed does not tell how its fold began.
  */
 export class FoldRecomputation {
-  readonly #source: SnapshotReader;
+  #source: SnapshotReader;
   readonly #path: string;
   readonly #database: Database.Database;
   readonly #apply: ReturnType<Fold['open']>;
@@ -51,6 +51,15 @@ export class FoldRecomputation {
       this.#reader = SnapshotReader.open(this.#path);
     }
     return { through: this.#through, done };
+  }
+
+  /** Goes on to where a later snapshot of the same file is; `advance` until it is done again. */
+  goOn(source: SnapshotReader): void {
+    assert(source.base.index === 0 && source.appliedIndex >= this.#through, 'a later snapshot of the same log');
+    // A reader of this file would keep it from being written.
+    this.#reader?.close();
+    this.#reader = undefined;
+    this.#source = source;
   }
 
   /** The fold, once it is done. */

@@ -117,6 +117,8 @@ const membershipStart = '{"kind":"membership"';
 
 /** Entries applied in one transaction at most: bounds the time for which a batch keeps its file. */
 const maximumAppliedPerBatch = 20_000;
+/** Bodies kept in memory until they are applied, at most: entries of card files are long. */
+const maximumUnappliedBytes = 4 * 1024 * 1024;
 /** Entries trimmed in one transaction at most: a few milliseconds. */
 const maximumTrimmedPerBatch = 1_000;
 
@@ -188,6 +190,7 @@ export class GroupFile {
   #synchronous = true;
   /** Bodies appended but not yet applied, so that apply need not read back what was just written. */
   #unapplied = new Map<number, LogEntry>();
+  #unappliedBytes = 0;
 
   /** Opens the file, or the one that has replaced it, and removes what an interrupted replacement has left. */
   static open(path: string, group: GroupId, cluster: string, fold: Fold): GroupFile {
@@ -217,7 +220,7 @@ export class GroupFile {
     database.pragma('synchronous = FULL');
     // Checkpoints run on another connection (store/checkpoint.ts): one here stalls every answer behind it.
     database.pragma('wal_autocheckpoint = 0');
-    database.pragma('cache_size = -16384');
+    database.pragma('cache_size = -8192');
     prepareGroupFile(database, identity);
     this.#applied = readApplied(database);
     this.#base = readBase(database, group);
@@ -273,7 +276,7 @@ export class GroupFile {
       this.#last = before.last;
       this.#applied = before.applied;
       this.#base = before.base;
-      this.#unapplied.clear();
+      this.#forgetUnapplied();
       this.#guard?.forget();
       throw error;
     }
@@ -332,6 +335,8 @@ export class GroupFile {
       throw new SwitchError('REPAIR_REFUSED', `the fold is at ${this.#applied}, no longer at ${batch.at}`);
     }
     this.#sync(true);
+    // What is judged and mended is what is on disk: pages in memory may be from before a bit flipped there.
+    this.#database.pragma('shrink_memory');
     const transaction = this.#database.transaction((): readonly RowOutcome[] => {
       // What somebody edits in a shell is no part of it, before or after.
       this.#guard?.settle();
@@ -348,8 +353,9 @@ export class GroupFile {
       this.#guard?.forget();
       throw error;
     }
-    this.#unapplied.clear();
-    this.#last = this.#readLast();
+    this.#forgetUnapplied();
+    // The log ends where it did: a repaired row may have another hash, and a row beyond the end is none of ours.
+    this.#last = this.position(this.#last.index) ?? this.#readLast();
     return outcomes;
   }
 
@@ -385,7 +391,7 @@ export class GroupFile {
   #write(batch: WriteBatch, group: GroupId): void {
     if (batch.keepThrough !== undefined && batch.keepThrough < this.#last.index) {
       assert(batch.keepThrough >= this.#applied, `log of ${group} is cut above applied index ${this.#applied}`);
-      for (let index = batch.keepThrough + 1; index <= this.#last.index; index++) this.#unapplied.delete(index);
+      this.#forgetUnapplied();
       this.#cut.run(batch.keepThrough);
       this.#cutMemberships.run(batch.keepThrough);
       this.#last = this.#readLast();
@@ -395,6 +401,7 @@ export class GroupFile {
       this.#insert.run(entry.index, entry.term, entry.body, entry.hash);
       if (entry.body.startsWith(membershipStart)) this.#insertMembership.run(entry.index, entry.body);
       this.#unapplied.set(entry.index, entry);
+      this.#unappliedBytes += entry.body.length;
       this.#last = { index: entry.index, term: entry.term, hash: entry.hash };
     }
     const applyThrough = Math.min(batch.applyThrough, this.#last.index, this.#applied + maximumAppliedPerBatch);
@@ -406,7 +413,9 @@ export class GroupFile {
       this.#guard?.keep();
     }
     // A tail that is long in coming to commit is read back from the file instead of being pinned here.
-    if (this.#unapplied.size > maximumAppliedPerBatch) this.#unapplied.clear();
+    if (this.#unapplied.size > maximumAppliedPerBatch || this.#unappliedBytes > maximumUnappliedBytes) {
+      this.#forgetUnapplied();
+    }
     if (batch.trimThrough !== undefined) this.#trim(batch.trimThrough);
   }
 
@@ -416,9 +425,14 @@ export class GroupFile {
     assert(entry !== undefined, `committed entry ${index} is in the log`);
     const body = decodeBody(entry.body);
     this.#apply(index, entry.term, body);
-    this.#unapplied.delete(index);
+    if (this.#unapplied.delete(index)) this.#unappliedBytes -= entry.body.length;
     this.#applied = index;
     if (body.kind === 'mark') this.#mark = { compare: body.compare, index };
+  }
+
+  #forgetUnapplied(): void {
+    this.#unapplied.clear();
+    this.#unappliedBytes = 0;
   }
 
   /** Never above the fold: what has been removed cannot be applied any more. */

@@ -1,3 +1,7 @@
+/*
+ * What deciding sees. Over 500 lines because each kind of row that an entry can write has its later version here, and how
+ * that is forgotten when the file has it.
+ */
 import type { CardId, GroupId } from '../base/identifiers.ts';
 import { RecentMap } from '../base/recent-map.ts';
 import type { CardRow, ImportRow, ReplacedNumberRow, RestrictionRow } from './cards.ts';
@@ -168,8 +172,12 @@ export class LedgerOverlay implements LedgerState {
     return later === undefined ? this.#base.restriction(id) : later.row;
   }
 
-  imported(file: string): ImportRow | undefined {
-    return this.#imports.get(file)?.row ?? this.#base.imported(file);
+  imported(file: string): readonly ImportRow[] {
+    return this.#withLaterImports(this.#base.imported(file)).filter((row) => row.file === file);
+  }
+
+  imports(): readonly ImportRow[] {
+    return this.#withLaterImports(this.#base.imports());
   }
 
   purgeableCards(at: number, limit: number): readonly CardId[] {
@@ -279,11 +287,16 @@ export class LedgerOverlay implements LedgerState {
     return this.#merge(card, this.#base.standingHolds(card), ({ state }) => state === 'held');
   }
 
+  /** A card that comes onto file is not kept beyond its entry: a card file has more than memory is meant for. */
   addCard(row: CardRow): void {
-    this.changeCard(row);
+    this.#putCard(row, false);
   }
 
   changeCard(row: CardRow): void {
+    this.#putCard(row, true);
+  }
+
+  #putCard(row: CardRow, isKept: boolean): void {
     this.#clean.delete(row.cardId);
     this.#cards.set(row.cardId, { row, index: this.#current });
     this.#cardsByHash.set(row.panHash, row.cardId);
@@ -293,7 +306,7 @@ export class LedgerOverlay implements LedgerState {
       this.#cards.delete(row.cardId);
       if (present.row === undefined) return;
       this.#cardsByHash.delete(row.panHash);
-      this.#keep(present.row);
+      if (isKept) this.#keep(present.row);
     });
   }
 
@@ -334,7 +347,7 @@ export class LedgerOverlay implements LedgerState {
   }
 
   putImport(row: ImportRow): void {
-    this.#putVersioned(this.#imports, row.file, row);
+    this.#putVersioned(this.#imports, importKey(row), row);
   }
 
   addTransaction(row: TransactionRow): void {
@@ -425,6 +438,13 @@ export class LedgerOverlay implements LedgerState {
     for (const attempt of this.#undelivered.keys()) this.#undeliveredKnown?.add(attempt);
   }
 
+  #withLaterImports(rows: readonly ImportRow[]): readonly ImportRow[] {
+    if (this.#imports.size === 0) return rows;
+    const later = [...this.#imports.values()].map(({ row }) => row);
+    const merged = new Map([...rows, ...later].map((row) => [importKey(row), row]));
+    return [...merged.values()];
+  }
+
   #asReplaced(replaced: ReplacedNumberRow | undefined): CardRow | undefined {
     const card = replaced && this.cardById(replaced.card);
     return card && { ...card, status: replaced.status };
@@ -494,4 +514,8 @@ export class LedgerOverlay implements LedgerState {
     }
     return [...merged.values()].sort((a, b) => a.index - b.index);
   }
+}
+
+function importKey({ file, prefix }: ImportRow): string {
+  return `${file} ${prefix}`;
 }

@@ -5,7 +5,8 @@
 import type Database from 'better-sqlite3';
 
 import type { CardId, GroupId } from '../base/identifiers.ts';
-import { cardsSchema, SqliteCards, type Row } from './cards-sqlite.ts';
+import { cardsSchema, SqliteCards } from './cards-sqlite.ts';
+import { arrivedMarks } from './import-marks.ts';
 import type { MovedRow, MtiClass, ResolutionReason, StandInOutcome, Tombstone } from './entry.ts';
 import type {
   LedgerState,
@@ -18,7 +19,8 @@ import type {
   UndeliveredAttemptRow,
 } from './ledger.ts';
 import { movedIndex, type RangeMoveRow } from './range-move.ts';
-import { RangeWriter } from './range-reader.ts';
+import { movedMarks, RangeWriter, readMovedMarks } from './range-reader.ts';
+import type { Row } from './table-shape.ts';
 
 /** Tables of a card group's fold. Money is INTEGER minor units; log indexes identify transactions. */
 export const ledgerSchema = `
@@ -438,7 +440,16 @@ export class SqliteLedger extends SqliteCards implements LedgerState {
   }
 
   takeRows(index: number, rows: readonly MovedRow[]): void {
+    for (const row of rows) if (row[0] === movedMarks) this.#takeMarks(index, row);
     this.#range?.take(rows, index, (position) => movedIndex(index, position));
+  }
+
+  #takeMarks(index: number, row: MovedRow): void {
+    const { range, marks } = readMovedMarks(row);
+    const come = marks.map((mark) => ({ ...mark, index }));
+    const { removed, put } = arrivedMarks(this.imports(), range, come);
+    for (const mark of removed) this.removeImport(mark);
+    for (const mark of put) this.putImport(mark);
   }
 
   addTransaction(row: TransactionRow): void {

@@ -5,6 +5,7 @@
 import type { CardId, GroupId } from '../base/identifiers.ts';
 import { assert } from '../base/errors.ts';
 import { applyCards, type CardRow, type CardsReader, type CardsState } from './cards.ts';
+import { dividedMarks } from './import-marks.ts';
 import { hashOfRows, type RangeMoveRow } from './range-move.ts';
 import type {
   AttemptEntry,
@@ -503,6 +504,7 @@ function applyStandIn(state: LedgerState, index: number, entry: StandInEntry): v
 function applyRangeOut(state: LedgerState, index: number, entry: RangeOutEntry): void {
   const { move, prefix, nested, to: other, configIndex } = entry;
   if (state.rangeMove(move) !== undefined) return;
+  for (const mark of dividedMarks(state.imports(), entry)) state.putImport(mark);
   state.putRangeMove({
     move,
     direction: 'out',

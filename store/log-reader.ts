@@ -59,11 +59,11 @@ export class GroupReader {
   readonly #base: Database.Statement<[], MetaRow>;
   readonly #entries: Database.Statement<[number, number], LogEntry>;
 
-  /** `path` is a group's file that a GroupFile has opened before. */
-  constructor(path: string, group: GroupId) {
+  /** `path` is a group's file that a GroupFile has opened before. `cacheKb`: who reads the log alone needs little. */
+  constructor(path: string, group: GroupId, cacheKb = 8192) {
     this.#group = group;
     this.database = new Database(path, { readonly: true, fileMustExist: true, timeout: 0 });
-    this.database.pragma('cache_size = -8192');
+    this.database.pragma(`cache_size = -${cacheKb}`);
     this.#position = this.database.prepare('SELECT log_index AS "index", term, hash FROM log WHERE log_index = ?');
     this.#last = this.database.prepare(
       'SELECT log_index AS "index", term, hash FROM log ORDER BY log_index DESC LIMIT 1',

@@ -48,9 +48,12 @@ export const binDigits = 8;
  * it cannot be read, and the card is taken for one of the range, so that it is not left behind without an owner.
  */
 export function isInRange({ prefix, nested }: RangeOfCards, bin: string, digits: () => string | undefined): boolean {
-  const startsWith = (start: string): boolean =>
-    start.length <= binDigits
-      ? bin.startsWith(start)
-      : start.startsWith(bin) && (digits()?.startsWith(start) ?? start === prefix);
-  return startsWith(prefix) && !nested.some(startsWith);
+  const has = (start: string): boolean => hasPrefix(start, bin, digits) ?? start === prefix;
+  return has(prefix) && !nested.some(has);
+}
+
+/** Whether a card's number begins so; undefined: the first eight digits do not say, and the others cannot be read. */
+export function hasPrefix(prefix: string, bin: string, digits: () => string | undefined): boolean | undefined {
+  if (prefix.length <= binDigits) return bin.startsWith(prefix);
+  return prefix.startsWith(bin) ? digits()?.startsWith(prefix) : false;
 }

@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import Database from 'better-sqlite3';
+import fc from 'fast-check';
 
 import { groupId, type CardId, type GroupId } from '../base/identifiers.ts';
 import type { EntryBody, MovedRow, RangeOfCards, RequestRecord } from './entry.ts';
 import { applyToLedger, type LedgerReader } from './ledger.ts';
 import { ledgerSchema, SqliteLedger } from './ledger-sqlite.ts';
+import { markOf } from './import-marks.ts';
 import { hashOfRows, isInRange } from './range-move.ts';
 import { movedTables, RangeReader } from './range-reader.ts';
 import { cardImport, requestRecord } from './testing.ts';
@@ -206,10 +208,10 @@ describe('a range that moves', () => {
     assert.equal(to.ledger.transactionByKey('c2')?.original, moved.index, 'what refers to it finds it');
   });
 
-  test('of no cards takes two entries', () => {
+  test('of no cards takes three entries', () => {
     const [from, to] = [new Fold(a), new Fold(b)];
     const id = move(from, to, range);
-    assert.equal(to.index, 1);
+    assert.equal(to.index, 2);
     assert.ok((to.ledger.rangeMove(id)?.endIndex ?? 0) > 0);
   });
 
@@ -250,6 +252,97 @@ describe('a range that moves', () => {
     assert.equal(
       isInRange({ prefix: '990001000000002', nested: [] }, '99000100', () => undefined),
       true,
+    );
+  });
+});
+
+describe('how far a card file has been entered', () => {
+  const through = (lines: Record<string, number>, hash = 'f'): EntryBody => ({
+    ...{ kind: 'cards', at: 0, by: 'test', origin: 'n1', added: [], changes: [] },
+    file: { hash, through: lines },
+  });
+  const lineOf = (fold: Fold, digits: string, hash = 'f'): number =>
+    markOf(fold.ledger.imported(hash), digits.slice(0, 8), () => digits)?.through ?? 0;
+
+  test('is known of the cards of a range where the range has moved, and of others as before', () => {
+    const [from, to] = [new Fold(a).apply(through({ '': 50 })), new Fold(b).apply(through({ '': 70 }))];
+    move(from, to, range);
+    from.apply(through({ '': 90 }));
+    assert.deepEqual(
+      [lineOf(to, number), lineOf(to, other)],
+      [50, 70],
+      'line 60 of the range is not taken for entered',
+    );
+    to.apply(through({ '': 80, '990001': 60 }));
+    assert.deepEqual([lineOf(to, number), lineOf(to, other), lineOf(from, other)], [60, 80, 90]);
+    move(to, from, range);
+    assert.deepEqual([lineOf(from, number), lineOf(from, other)], [60, 90]);
+  });
+
+  test('is nothing where the old group knows nothing of the file', () => {
+    const [from, to] = [new Fold(a), new Fold(b).apply(through({ '': 70 }))];
+    move(from, to, range);
+    assert.deepEqual([lineOf(to, number), lineOf(to, other)], [0, 70]);
+    assert.deepEqual([lineOf(to, number, 'g'), to.ledger.imported('g')], [0, []]);
+  });
+
+  test('is that of its own group for a range within the one that moves, however long its prefix is', () => {
+    const inner = '9900010000000022';
+    const outer = { prefix: '990001', nested: ['990001000000002'] };
+    const [from, to] = [new Fold(a).apply(through({ '': 50 })), new Fold(b).apply(through({ '': 70 }))];
+    move(from, to, outer);
+    from.apply(through({ '990001000000002': 55 }));
+    assert.deepEqual([lineOf(to, number), lineOf(to, inner), lineOf(from, inner)], [50, 70, 55]);
+    move(from, to, { prefix: '990001000000002', nested: [] });
+    assert.deepEqual([lineOf(to, number), lineOf(to, inner), lineOf(to, other)], [50, 55, 70]);
+  });
+
+  test('counts for every card as if each had a mark of its own', () => {
+    const cards = ['9900', '9900010', '99000100', '990001000000001', '99000200'].map((start) => start.padEnd(16, '5'));
+    const prefixes = ['9900', '990001', '99000100', '990001000000001', '990002'];
+    const step = fc.oneof(
+      fc.record({ kind: fc.constant('enter' as const), group: fc.nat(1), lines: fc.integer({ min: 1, max: 9 }) }),
+      fc.record({ kind: fc.constant('move' as const), group: fc.nat(1), prefix: fc.nat(prefixes.length - 1) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
+        const folds = [new Fold(a), new Fold(b)] as const;
+        const rangeOf = (digits: string): string =>
+          prefixes.filter((prefix) => digits.startsWith(prefix)).sort((x, y) => y.length - x.length)[0] ?? '';
+        const groupOf = new Map(prefixes.map((prefix) => [prefix, 0]));
+        const expected = new Map(cards.map((card) => [card, 0]));
+        let line = 0;
+        for (const each of steps) {
+          const here = folds[each.group === 0 ? 0 : 1];
+          if (each.kind === 'move') {
+            const prefix = prefixes[each.prefix] ?? '';
+            if (groupOf.get(prefix) !== each.group) continue;
+            const nested = prefixes.filter((other_) => other_ !== prefix && other_.startsWith(prefix));
+            move(here, folds[each.group === 0 ? 1 : 0], { prefix, nested });
+            groupOf.set(prefix, 1 - each.group);
+            continue;
+          }
+          // The cards of the group that come in the next lines: every second one, so that marks differ.
+          const entered: Record<string, number> = {};
+          for (const card of cards.filter((_, at) => (at + each.lines) % 2 === 0)) {
+            if (groupOf.get(rangeOf(card)) !== each.group) continue;
+            line += each.lines;
+            const mark = markOf(here.ledger.imported('f'), card.slice(0, 8), () => card);
+            entered[mark?.prefix ?? ''] = line;
+            for (const known of cards) {
+              if (groupOf.get(rangeOf(known)) !== each.group) continue;
+              const of = markOf(here.ledger.imported('f'), known.slice(0, 8), () => known);
+              if ((of?.prefix ?? '') === (mark?.prefix ?? '')) expected.set(known, line);
+            }
+          }
+          if (Object.keys(entered).length > 0) here.apply(through(entered));
+        }
+        for (const card of cards) {
+          const fold = folds[groupOf.get(rangeOf(card)) === 0 ? 0 : 1];
+          assert.equal(lineOf(fold, card), expected.get(card), card);
+        }
+      }),
+      { numRuns: 60 },
     );
   });
 });

@@ -2,6 +2,9 @@ import type Database from 'better-sqlite3';
 
 import type { CardId } from '../base/identifiers.ts';
 import type { MovedRow, RangeOfCards } from './entry.ts';
+import { readImports } from './cards-sqlite.ts';
+import type { ImportRow } from './cards.ts';
+import { leavingMarks } from './import-marks.ts';
 import { binDigits, isInRange } from './range-move.ts';
 
 /*
@@ -11,9 +14,32 @@ import { binDigits, isInRange } from './range-move.ts';
  *   - a column that names the entry which wrote the row gets the number that the row comes with (`movedIndex`)
  *   - a column that refers to a transaction travels as that transaction's duplicate key, and is its new number again
  *
+ * Before all cards comes how far card files have been entered for the range (`import-marks.ts`), as one row of its own kind.
+ *
  * A table of the fold that has rows of single cards and is not in this list would be left behind: a test holds the two
  * against each other.
  */
+
+/** What stands in the place of a table's name in the row of marks. */
+export const movedMarks = 'import-marks';
+
+type MovedMark = Omit<ImportRow, 'index'>;
+
+/** The range is in it, too: which cards the marks are for has to be known where they come. */
+function movedMarksRow({ prefix, nested }: RangeOfCards, marks: readonly ImportRow[]): MovedRow {
+  const moved = marks.map(({ index: _index, ...mark }): MovedMark => mark);
+  return [movedMarks, prefix, JSON.stringify(nested), JSON.stringify(moved)];
+}
+
+export function readMovedMarks([, prefix, nested, marks]: MovedRow): {
+  readonly range: RangeOfCards;
+  readonly marks: readonly MovedMark[];
+} {
+  return {
+    range: { prefix: prefix ?? '', nested: JSON.parse(nested ?? '[]') as string[] },
+    marks: JSON.parse(marks ?? '[]') as MovedMark[],
+  };
+}
 
 interface MovedTable {
   readonly name: string;
@@ -81,10 +107,12 @@ export class RangeReader {
   readonly #keyOf: Database.Statement<[bigint], string>;
   readonly #tables: ReadonlyMap<MovedTable, Database.Statement<[string | bigint], Value[]>>;
   readonly #columns: ReadonlyMap<string, readonly string[]>;
+  readonly #imports: () => readonly ImportRow[];
   readonly #decrypt: Decrypt;
 
   constructor(database: Database.Database, decrypt: Decrypt) {
     this.#decrypt = decrypt;
+    this.#imports = readImports(database);
     this.#cards = database
       .prepare<[string, string, string, string, number], [CardId, string, string]>(
         'SELECT card_id, bin, pan_cipher FROM card_place JOIN card USING (card_id)' +
@@ -134,6 +162,7 @@ export class RangeReader {
     let bytes = 0;
     let cards = 0;
     let [bin, card, transaction] = readPlace(through);
+    if (through === '') rows.push(movedMarksRow(range, leavingMarks(this.#imports(), range)));
     const add = (table: MovedTable, key: string | bigint): void => {
       for (const row of this.#tables.get(table)?.all(key) ?? []) {
         const made = this.#rowOf(table.name, row);
@@ -247,6 +276,7 @@ export class RangeWriter {
   take(rows: readonly MovedRow[], index: number, numberOf: (position: number) => bigint): void {
     let card = '';
     rows.forEach(([name, ...values], position) => {
+      if (name === movedMarks) return;
       const table = this.#tables.get(name);
       if (table === undefined) throw new Error(`no table ${name} takes rows of another group`);
       const valueOf = (column: string): string => values[table.columns.indexOf(column)] ?? '';

@@ -15,6 +15,7 @@ import {
   encodeRow,
   exactValueSql,
   identifierSql,
+  leafOf,
   leavesOf,
   parameterSql,
   showValue,
@@ -48,6 +49,8 @@ export interface Block {
   readonly end: EncodedKey | null;
   readonly rows: number;
   readonly digest: Buffer;
+  /** SHA-256 of the same bytes, of which the digest is the beginning. */
+  readonly leaf: Buffer;
 }
 
 export interface RowDigest {
@@ -89,12 +92,12 @@ export class SnapshotReader {
   /** The file holds an edit by hand that has not been dealt with: it is not what the log says. */
   readonly isEdited: boolean;
 
-  /** Pins the file as it is now. Throws STORE_UNREADABLE. */
-  static open(path: string, isEdited?: FoldShape['isEdited']): SnapshotReader {
+  /** Pins the file as it is now, its log as it was at entry `through` if that is given. Throws STORE_UNREADABLE. */
+  static open(path: string, isEdited?: FoldShape['isEdited'], through?: number): SnapshotReader {
     let database: Database.Database | undefined;
     try {
       database = new Database(path, { readonly: true, fileMustExist: true, timeout: 0 });
-      return new SnapshotReader(database, isEdited);
+      return new SnapshotReader(database, isEdited, through);
     } catch (error) {
       database?.close();
       throw new SwitchError('STORE_UNREADABLE', `cannot read a snapshot of ${path}: ${String(error)}`, {
@@ -103,7 +106,14 @@ export class SnapshotReader {
     }
   }
 
-  private constructor(database: Database.Database, isEdited: FoldShape['isEdited']) {
+  /** How far the fold in the file is. */
+  static appliedIn(path: string): number {
+    const reader = SnapshotReader.open(path);
+    reader.close();
+    return reader.appliedIndex;
+  }
+
+  private constructor(database: Database.Database, isEdited: FoldShape['isEdited'], through = Infinity) {
     this.#database = database;
     database.pragma('cache_size = -8192');
     database.exec('BEGIN');
@@ -115,7 +125,7 @@ export class SnapshotReader {
         .map((row) => [row.name, row.value]),
     );
     this.group = (meta.get('group') ?? '') as GroupId;
-    this.appliedIndex = Number(meta.get('applied_index') ?? 0);
+    this.appliedIndex = Math.min(through, Number(meta.get('applied_index') ?? 0));
     this.base = readBase(database, this.group);
     const last = database.prepare<[], { last: number | null }>('SELECT max(log_index) AS last FROM log').get();
     this.lastLogIndex = Math.max(this.base.index, last?.last ?? 0);
@@ -288,10 +298,11 @@ export class SnapshotReader {
   }
 
   /** Of up to `limit` rows; in one query, unless these rows are so long that SQLite refuses to put them together. */
-  #digest(table: TableSpecification, range: KeyRange, limit: number): { rows: number; digest: Buffer } {
+  #digest(table: TableSpecification, range: KeyRange, limit: number): { rows: number; digest: Buffer; leaf: Buffer } {
     try {
       const { rows, bytes } = this.#bytes(table, range, limit);
-      return { rows, digest: digestOf(bytes) };
+      const leaf = leafOf(bytes);
+      return { rows, digest: leaf.subarray(0, digestBytes), leaf };
     } catch (error) {
       if (!(error instanceof Database.SqliteError) || error.code !== 'SQLITE_TOOBIG') throw error;
     }
@@ -305,7 +316,8 @@ export class SnapshotReader {
       if (part.rows < longRowsAtOnce) break;
       after = end;
     }
-    return { rows, digest: sum.digest().subarray(0, digestBytes) };
+    const leaf = sum.digest();
+    return { rows, digest: leaf.subarray(0, digestBytes), leaf };
   }
 
   #bytes(table: TableSpecification, range: KeyRange, limit: number): { rows: number; bytes: Buffer } {

@@ -5,17 +5,11 @@ import { SwitchError } from '../base/errors.ts';
 import { cardId } from '../base/identifiers.ts';
 import type { Pan } from '../base/pan.ts';
 import { cardStatuses, type CardStatus } from '../store/card-status.ts';
-import {
-  planImport,
-  planPurge,
-  planRequests,
-  type CardInput,
-  type CardRequest,
-  type PlanContext,
-} from './card-changes.ts';
+import type { CardImport, StoredNumber } from '../store/entry.ts';
+import { planImport, planPurge, planRequests, type CardRequest, type PlanContext } from './card-changes.ts';
 import { cardImport, group, hashOf, otherPan, pan, panOf, TestLedger } from './testing.ts';
 
-const known = (changes: Partial<CardInput> = {}): CardInput => cardImport(changes);
+const known = (changes: Partial<CardImport> = {}): CardImport => cardImport(changes);
 
 const at = 1_772_366_400_000;
 let named = 0;
@@ -89,7 +83,7 @@ const set = (changes: Partial<CardRequest & { kind: 'set' }> = {}): CardRequest 
   ...changes,
 });
 const lift = (...restrictions: string[]): CardRequest => ({ kind: 'lift', panHash: hashOf(pan), restrictions });
-const numberOfPan = (number: Pan): Pick<CardInput, 'bin' | 'panHash' | 'panKeyVersion' | 'panCipher'> => ({
+const numberOfPan = (number: Pan): StoredNumber => ({
   bin: number.bin(),
   panHash: hashOf(number),
   panKeyVersion: 1,

@@ -2,31 +2,19 @@ import { SwitchError } from '../base/errors.ts';
 import type { CardId } from '../base/identifiers.ts';
 import { moreRestrictive, type CardStatus } from '../store/card-status.ts';
 import { fromFile, numberOf, type CardRow, type CardsReader } from '../store/cards.ts';
-import type { CardChange, CardImport, CardsEntry } from '../store/entry.ts';
+import type { CardChange, CardImport, CardsEntry, StoredNumber } from '../store/entry.ts';
 
 /*
  * What changes of cards do to the cards on file. Plans are pure: ledger and request in, content of an entry out. Nothing
  * here can make an entry that a copy could not apply.
  */
 
-/** A card as an issuer's file or an operator gives it, its number already hashed and encrypted. */
-export interface CardInput {
-  readonly bin: string;
-  readonly panHash: string;
-  readonly panKeyVersion: number;
-  readonly panCipher: string;
-  readonly expiry: string;
-  readonly status: CardStatus;
-  readonly currency: string;
-  readonly limit: string;
-}
-
 /**
  * added, changed, unchanged: as they say. kept-restriction: changed or not, but a stricter status on file stays.
  * replaced: the number is one that a card had before. duplicate: an earlier line of the file has added or changed the card;
  * this one counts. entered-before: the file's line has been entered, by an earlier try or from another node.
  */
-export type CardInputResult =
+export type CardImportResult =
   | 'duplicate'
   | 'entered-before'
   | 'added'
@@ -54,12 +42,12 @@ export interface PlanContext {
  */
 export function planImport(
   ledger: CardsReader,
-  cards: readonly CardInput[],
+  cards: readonly CardImport[],
   context: PlanContext,
-): CardsContent & { readonly results: readonly CardInputResult[] } {
+): CardsContent & { readonly results: readonly CardImportResult[] } {
   const added: CardImport[] = [];
   const changes: CardChange[] = [];
-  const results = cards.map((input): CardInputResult => {
+  const results = cards.map((input): CardImportResult => {
     const known = ledger.cardByPanHash(input.panHash);
     if (known === undefined) {
       added.push(input);
@@ -82,7 +70,7 @@ export function planImport(
 
 /** What somebody asks for one card. What it replaces is a version that he has seen: never another one unseen. */
 export type CardRequest =
-  | { readonly kind: 'add'; readonly card: CardInput }
+  | { readonly kind: 'add'; readonly card: CardImport }
   | {
       /** Absent: as it is. `status` lifts what stands now and places what it says. */
       readonly kind: 'set';
@@ -97,7 +85,7 @@ export type CardRequest =
       readonly kind: 'replace';
       readonly panHash: string;
       readonly replaces: number;
-      readonly by: Pick<CardInput, 'bin' | 'panHash' | 'panKeyVersion' | 'panCipher'>;
+      readonly by: StoredNumber;
       readonly expiry: string;
       readonly status: CardStatus;
     }
@@ -138,7 +126,7 @@ function hashesOf(request: CardRequest): readonly string[] {
   return request.kind === 'replace' ? [request.panHash, request.by.panHash] : [request.panHash];
 }
 
-function planAdding(ledger: CardsReader, card: CardInput): CardImport {
+function planAdding(ledger: CardsReader, card: CardImport): CardImport {
   const known = ledger.cardByPanHash(card.panHash);
   if (known === undefined) return card;
   throw refusal(known.panHash === card.panHash ? 'the card is on file already' : 'the number was replaced by another');

@@ -356,6 +356,13 @@ export class GroupOwner {
     return { row: this.#overlay.rangeMove(move), isSettled, inFile: this.#options.ledger.rangeMove(move) };
   }
 
+  /** A range is coming whose marks of card files are not in the file yet: what has been entered for it is not known. */
+  get awaitsMarks(): boolean {
+    return this.#overlay.unsettledMoves.some(
+      ({ direction, move }) => direction === 'in' && (this.#options.ledger.rangeMove(move)?.parts ?? 0) === 0,
+    );
+  }
+
   /** The move with which the claim's card has left the group; null while it is here, or unknown. */
   #leftWith(claim: Claim): RangeMoveRow | undefined | null {
     const card = cardOf(claim, this.#overlay);
@@ -379,20 +386,27 @@ export class GroupOwner {
   #mayAppend(body: EntryBody): boolean {
     if (body.kind !== 'cards') return true;
     const configuration = this.#options.configuration();
-    const isHere = (panCipher: string): boolean => {
-      const pan = this.#options.cardKeys.decrypt(panCipher);
-      return (
-        pan === undefined ||
-        configuration === undefined ||
-        this.#placeOf(configuration.rangeOf(pan), configuration) === 'here'
-      );
+    const isComing = this.#overlay.unsettledMoves.some(({ direction }) => direction === 'in');
+    const places = new Map<string, boolean>();
+    const isHere = (bin: string, panCipher: string): boolean => {
+      if (configuration === undefined) return true;
+      let range = bin === '' ? undefined : configuration.rangeOfAll(bin);
+      if (range === undefined) {
+        const pan = this.#options.cardKeys.decrypt(panCipher);
+        if (pan === undefined) return true;
+        range = configuration.rangeOf(pan);
+      }
+      const known = places.get(range.prefix) ?? this.#placeOf(range, configuration) === 'here';
+      places.set(range.prefix, known);
+      return known;
     };
     return (
-      body.added.every(({ panCipher }) => isHere(panCipher)) &&
+      body.added.every(({ bin, panCipher }) => isHere(bin, panCipher)) &&
       body.changes.every(({ card }) => {
+        if (this.#overlay.leftBy(card) !== '') return false;
         // Of one that comes back the old row is known until all rows have come.
-        const row = this.#overlay.cardById(card);
-        return this.#overlay.leftBy(card) === '' && (row === undefined || isHere(row.panCipher));
+        const row = isComing ? this.#overlay.cardById(card) : undefined;
+        return row === undefined || isHere('', row.panCipher);
       })
     );
   }

@@ -11,7 +11,8 @@ import type { RangeMoveRow } from '../store/range-move.ts';
  *                            they are sent on to the heir
  *   old     range-leave ...  names the range's cards, some at a time. Their rows are frozen: expiries, completions, reversals,
  *                            claims do not touch them. The last one says that there are no more
- *   heir    range-rows ...   the cards' rows: cards, holds, usage, duplicate keys, attempts, tombstones, resolutions. The
+ *   heir    range-rows ...   how far card files have been entered for the range, and the cards' rows: cards, holds, usage,
+ *                            duplicate keys, attempts, tombstones, resolutions. The
  *                            heir's leader reads them from its own copy of the old group's fold, once that has applied the
  *                            last range-leave; they are the same in every copy, and so another leader goes on where the one
  *                            before has stopped

@@ -3,9 +3,11 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 
+import { seededRandom } from '../base/random.ts';
 import type { CompareResult } from '../compare/report.ts';
 import { editByHand, readByHand } from '../store/testing.ts';
 import { Cleanups, judge, load, quadrant, startTestCluster, untilReady, type TestCluster } from './harness.ts';
+import { provePlants, ProvingGround } from './planted/proof.ts';
 
 /** A cluster whose files somebody has edited, mended by its own commands. */
 
@@ -122,6 +124,43 @@ test('--source takes the word of one copy, and the others are overwritten', asyn
   const back = await compare(3);
   assert.equal((await command(['repair', back.compare, '--yes'])).code, 0);
   await compare(0);
+});
+
+test('what is planted at random while requests go on is named and mended, a fold that all copies have wrong as well', async () => {
+  const random = seededRandom(20);
+  const ground = await ProvingGround.open(cluster, random, { rate: 60, past: 0 });
+  try {
+    const { planted, namedAtOnce, namedLater, unnamed } = await provePlants(ground, [1]);
+    assert.deepEqual([planted, namedAtOnce + namedLater, unnamed], [6, 6, []]);
+  } finally {
+    await ground.close();
+  }
+});
+
+test('a night ends with evidence and metrics; roots are made again from any copy, and a difference is left where nobody said to repair', async () => {
+  const night = await command(['nightly', '--json']);
+  assert.equal(night.code, 0, night.stdout + night.stderr);
+  const { compares } = JSON.parse(night.stdout) as { compares: string[] };
+  const metrics = (): string => readFileSync(join(cluster.dataFolder, 'nightly', 'nightly.prom'), 'utf8');
+  const success = /^quadrant_nightly_last_success_timestamp_seconds ([0-9]{10})$/m;
+  const [, at] = success.exec(metrics()) ?? [];
+  assert.ok(at !== undefined, metrics());
+  for (const [node, group] of [
+    ['n2', 'a'],
+    ['n4', 'config'],
+  ] as const) {
+    const same = await command(['audit', 'root', compares[0] ?? '', fileOf(node, group)]);
+    assert.equal(same.code, 0, same.stdout + same.stderr);
+    assert.match(same.stdout, /^SO: .* of all \d+ tables/);
+  }
+  editByHand(fileOf('n4', 'b'), 'UPDATE log SET term = term + 1 WHERE log_index = 9');
+  assert.equal((await command(['audit', 'root', compares[0] ?? '', fileOf('n4', 'b')])).code, 3);
+  const bad = await command(['nightly', '--json']);
+  assert.equal(bad.code, 3, bad.stdout + bad.stderr);
+  assert.match(metrics(), new RegExp(`^quadrant_nightly_last_success_timestamp_seconds ${at}$`, 'm'));
+  assert.match(metrics(), /^quadrant_nightly_last_exit_code 3$/m);
+  const [found = ''] = (JSON.parse(bad.stdout) as { compares: string[] }).compares;
+  assert.equal((await command(['repair', found, '--yes'])).code, 0);
 });
 
 test('a report that was edited is refused, and so is an unknown one', async () => {

@@ -86,6 +86,10 @@ function ensureEvidenceKeys(dataFolder: string): void {
   }
 }
 
+export function hasEvidenceKey(dataFolder: string): boolean {
+  return existsSync(join(secretsFolder(dataFolder, operatorId), evidenceKeyFile));
+}
+
 /** The operator's key for signing reports. Throws SECRETS_INVALID. */
 export function evidenceKeys(dataFolder: string): Signer {
   const file = join(secretsFolder(dataFolder, operatorId), evidenceKeyFile);

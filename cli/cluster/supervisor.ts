@@ -85,6 +85,12 @@ const nodeMessage = z.discriminatedUnion('kind', [
 ]);
 
 const command = fileURLToPath(new URL('../quadrant.mjs', import.meta.url));
+/**
+ * A process has four threads, each with a heap of its own: young generations of the usual size would be most of its memory,
+ * and so would what the allocator keeps for each thread.
+ */
+const nodeFlags = ['--max-semi-space-size=4'];
+const nodeEnvironment = { MALLOC_ARENA_MAX: '2' };
 const readyTimeoutMs = 60_000;
 const graceMs = 5_000;
 
@@ -249,7 +255,7 @@ class Cluster implements RunningCluster {
     const folder = join(dataFolder, id);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     const args = [
-      ...(program ?? [command]),
+      ...(program ?? [...nodeFlags, command]),
       'node',
       'start',
       id,
@@ -258,7 +264,7 @@ class Cluster implements RunningCluster {
       '--data',
       dataFolder,
     ];
-    const environment = { ...process.env, QUADRANT_SUPERVISED: '1' };
+    const environment = { ...nodeEnvironment, ...process.env, QUADRANT_SUPERVISED: '1' };
     const supervised = this.#spawn(id, folder, process.execPath, args, environment);
     const log = join(folder, 'node.log');
     await new Promise<void>((resolveReady, reject) => {

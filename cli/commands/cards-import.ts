@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import { delay, type Clock } from '../../base/clock.ts';
 import { describeError, SwitchError } from '../../base/errors.ts';
 import type { NodeId } from '../../base/identifiers.ts';
-import { readCardFile, type CardFileCard } from '../../config-db/card-file.ts';
+import { readCardFile, type CardFileCard, type CardFileLine } from '../../config-db/card-file.ts';
 import { UsageError } from '../acquirer/usage.ts';
 import { exitCode, nodeOf, operatorName, type CommandContext } from '../context.ts';
 import { maximumCardsPerCall, type ImportedLine } from '../node/card-calls.ts';
@@ -52,7 +52,7 @@ type World = Pick<CommandContext, 'clock' | 'note' | 'random'>;
 const listedBadLines = 1000;
 const progressMs = 1000;
 /** Calls a second while the rate is limited: a steady trickle rather than bursts. */
-const callsPerSecond = 20;
+const callsPerSecond = 10;
 /** How long nodes and owners may be away before the import gives up; the same command goes on from there. */
 const patienceMs = 60_000;
 const retryMs = 500;
@@ -101,29 +101,31 @@ export async function importCardFile(
   const through = Math.max(known, wholeCalls(await importer.through()));
   if (through > 0) note(`goes on after line ${through}, which has been entered before`);
   const pace = new Pace(clock, options.rate);
-  let batch: { line: number; card: CardFileCard }[] = [];
+  // Lines that are bad wait with the others: results stand in the order of the file.
+  let batch: CardFileLine[] = [];
+  let cards = 0;
   const enter = async (): Promise<void> => {
-    if (batch.length === 0) return;
-    await pace.wait(batch.length);
-    const entered = await importer.enter(batch);
-    batch.forEach(({ line, card }, at) => {
-      take(line, card.pan.masked(), entered[at] ?? { result: 'failed', reason: 'no result' });
-    });
+    const asked = batch.filter((each) => each.kind === 'card');
+    if (asked.length > 0) await pace.wait(asked.length);
+    const entered = asked.length > 0 ? await importer.enter(asked) : [];
+    let at = 0;
+    for (const each of batch) {
+      if (each.kind === 'bad') refuse(each.line, '', each.reason);
+      else take(each.line, each.card.pan.masked(), entered[at++] ?? { result: 'failed', reason: 'no result' });
+    }
     results?.flush();
     batch = [];
+    cards = 0;
   };
   try {
     for await (const each of readCardFile(counted(readFile(path), (size) => (bytes += size)))) {
       lines += 1;
       if (each.line > through) {
-        if (each.kind === 'card') batch.push({ line: each.line, card: each.card });
-        else {
-          // Results stand in the order of the file.
-          await enter();
-          refuse(each.line, '', each.reason);
-        }
+        batch.push(each);
+        if (each.kind === 'card') cards += 1;
         // A call ends with its block of lines: whoever goes on begins with a whole one.
-        if (batch.length >= pace.callSize || each.line % maximumCardsPerCall === 0) await enter();
+        const isFull = cards >= pace.callSize || batch.length >= maximumCardsPerCall;
+        if (isFull || each.line % maximumCardsPerCall === 0) await enter();
       } else if (each.kind === 'bad') {
         refuse(each.line, '', each.reason);
       } else {

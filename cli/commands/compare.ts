@@ -27,6 +27,8 @@ export interface CompareScope {
   readonly tables?: readonly string[];
   readonly recompute?: boolean;
   readonly checkIntegrity?: boolean;
+  /** With the Merkle root of every table. */
+  readonly evidence?: boolean;
   /** Ends the compare; what has not been judged by then is inconclusive. */
   readonly stop?: AbortSignal;
 }
@@ -142,6 +144,7 @@ interface CompareFlags {
   readonly budget?: string;
   readonly recompute: boolean;
   readonly pages: boolean;
+  readonly evidence?: boolean;
   readonly json?: boolean;
 }
 
@@ -155,6 +158,7 @@ export function registerCompare(program: Command, run: RunCommand): void {
     .option('--budget <time>', 'ends after this time (90s, 30m, 2h) and says what was not covered')
     .option('--no-recompute', 'does not hold the folds against what the log entries add up to')
     .option('--no-pages', 'does not have SQLite look at every page of every copy')
+    .option('--evidence', 'with the Merkle root of every table: see `quadrant audit root`')
     .option('--json', 'as JSON')
     .addHelpText(
       'after',
@@ -188,6 +192,7 @@ export function registerCompare(program: Command, run: RunCommand): void {
               ...(tables && { tables }),
               recompute: flags.recompute,
               checkIntegrity: flags.pages,
+              evidence: flags.evidence === true,
               stop: stop.signal,
             });
             await keepCompare(context, bus, compared);

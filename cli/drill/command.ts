@@ -7,6 +7,7 @@ import { exitCode, wrapText, type CommandContext } from '../context.ts';
 import type { RunCommand } from '../run-command.ts';
 import { drillKinds } from './fault.ts';
 import type { Aim, DrillKind, FaultOptions } from './fault.ts';
+import { chainReport } from './evidence.ts';
 import { faults } from './faults.ts';
 import type { DrillRun } from './figures.ts';
 import { limitSets } from './limits.ts';
@@ -127,6 +128,8 @@ async function drill(
   );
   for (const line of closingLines(report)) print(line);
   print(`Report: ${keepReport(report, flags.reports ?? 'reports')}.{txt,json,html}`);
+  const chained = await chainReport(context, report);
+  if (chained !== undefined) print(`In the chain of evidence as ${chained}.`);
   if (flags.json === true) context.print(reportJson(report));
   return report.passed ? exitCode.good : exitCode.failed;
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 import type { CardKeys } from '../../base/card-keys.ts';
-import type { Clock } from '../../base/clock.ts';
+import { nextTurn, type Clock } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
 import type { GroupId, NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
@@ -9,7 +9,7 @@ import { maximumAmount } from '../../base/money.ts';
 import type { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import { cardStatuses } from '../../store/card-status.ts';
-import type { CardInputResult, CardRequest } from '../../switch/card-changes.ts';
+import type { CardImportResult, CardRequest } from '../../switch/card-changes.ts';
 import type { Edge } from '../../switch/edge.ts';
 import { by, pan, parse } from './call-parameters.ts';
 import {
@@ -25,8 +25,10 @@ import {
 import type { Groups, HostedGroup } from './groups.ts';
 import type { CallRequest } from './peer-calls.ts';
 
-/** Cards in one call of an import: what the CLI sends at a time. */
-export const maximumCardsPerCall = 250;
+/** Cards in one call of an import: what the CLI sends at a time, and what a call to one owner has room for. */
+export const maximumCardsPerCall = 2000;
+/** Cards of a call that are looked at, hashed and encrypted in one turn of the event loop: two milliseconds or so. */
+const cardsPerTurn = 50;
 /** Changes of cards in one call, which is all of them or nothing. */
 export const maximumChangesPerCall = 200;
 
@@ -82,15 +84,19 @@ const cardRequest = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('lift'), panHash, restrictions }),
 ]);
 
+/** Cards of an import, looked at some at a time. */
+const importedCards = z.array(card.extend({ line }));
+const enteredCards = z.array(cardInput.extend({ line }));
+
 const schemas = {
-  'cards.import': z.strictObject({ by, file, cards: z.array(card.extend({ line })).max(maximumCardsPerCall) }),
+  'cards.import': z.strictObject({ by, file, cards: z.array(z.unknown()).max(maximumCardsPerCall) }),
   'cards.imported': z.strictObject({ file }),
   'cards.enter': z.strictObject({
     by,
     origin: z.string(),
     group: z.string(),
     file,
-    cards: z.array(cardInput.extend({ line })).max(maximumCardsPerCall),
+    cards: z.array(z.unknown()).max(maximumCardsPerCall),
   }),
   'cards.change': z.strictObject({
     by,
@@ -125,7 +131,7 @@ const deliveryMs = 1_500;
 
 /** What became of a line of a card file. */
 export interface ImportedLine {
-  readonly result: CardInputResult | 'failed';
+  readonly result: CardImportResult | 'failed';
   readonly reason?: string;
 }
 
@@ -166,8 +172,12 @@ export class CardCalls {
       case 'cards.imported':
         return { through: this.#importedThrough(parse(schemas['cards.imported'], request).file) };
       case 'cards.enter': {
-        const { group, by: who, origin, ...asked } = parse(schemas['cards.enter'], request);
-        const results = await importCards(this.#tools.owner(group), asked, { by: who, origin }, this.#desk);
+        const { group, by: who, origin, file: name, cards } = parse(schemas['cards.enter'], request);
+        const owner = this.#tools.owner(group);
+        const inputs: CardFileInput[] = [];
+        for await (const some of this.#inTurns(request.method, enteredCards, cards)) inputs.push(...some);
+        const tools = { ...this.#desk, cardKeys: this.#options.cardKeys };
+        const results = await importCards(owner, { file: name, cards: inputs }, { by: who, origin }, tools);
         const changed = results.filter((result) => result === 'added' || result === 'changed').length;
         if (changed > 0) this.#logCards(group, who, changed);
         return results;
@@ -208,23 +218,29 @@ export class CardCalls {
    */
   async #import({ by: who, file: name, cards }: z.infer<(typeof schemas)['cards.import']>): Promise<ImportedLine[]> {
     const { cardKeys, random, self } = this.#options;
-    const configuration = this.#tools.configuration();
     const byGroup = new Map<GroupId, { readonly position: number; readonly input: CardFileInput }[]>();
-    const results: ImportedLine[] = cards.map((each, position) => {
-      const range = configuration.rangeOf(each.pan);
-      const refused = (reason: string): ImportedLine => ({ result: 'failed', reason });
-      if (range.prefix === '') return refused('no range has a prefix of this card number');
-      if (BigInt(each.limit) > maximumAmount) return refused('the limit is too large');
-      const { line: number, ...given } = each;
-      const input = { ...sealCard({ ...given, limitMinor: BigInt(each.limit) }, cardKeys, random), line: number };
-      const ofGroup = byGroup.get(range.group_id) ?? [];
-      ofGroup.push({ position, input });
-      byGroup.set(range.group_id, ofGroup);
-      return refused('no result');
-    });
+    const results: ImportedLine[] = [];
+    for await (const given of this.#inTurns('cards.import', importedCards, cards)) {
+      const configuration = this.#tools.configuration();
+      for (const { line: number, ...each } of given) {
+        const position = results.length;
+        const range = configuration.rangeOf(each.pan);
+        if (range.prefix === '') {
+          results.push({ result: 'failed', reason: 'no range has a prefix of this card number' });
+        } else if (BigInt(each.limit) > maximumAmount) {
+          results.push({ result: 'failed', reason: 'the limit is too large' });
+        } else {
+          results.push({ result: 'failed', reason: 'no result' });
+          const input = { ...sealCard({ ...each, limitMinor: BigInt(each.limit) }, cardKeys, random), line: number };
+          const ofGroup = byGroup.get(range.group_id);
+          if (ofGroup === undefined) byGroup.set(range.group_id, [{ position, input }]);
+          else ofGroup.push({ position, input });
+        }
+      }
+    }
     const entering = [...byGroup].map(async ([group, inputs]) => {
       const asked = { by: who, origin: self, group, file: name, cards: inputs.map(({ input }) => input) };
-      const entered = (await this.#tools.atOwner(group, 'cards.enter', asked)) as readonly CardInputResult[];
+      const entered = (await this.#tools.atOwner(group, 'cards.enter', asked)) as readonly CardImportResult[];
       inputs.forEach(({ position }, at) => {
         const result = entered[at];
         if (result !== undefined) results[position] = { result };
@@ -235,10 +251,22 @@ export class CardCalls {
     return results;
   }
 
+  /** A call's cards, some in each turn of the event loop: the requests of acquirers do not wait for all of them. */
+  async *#inTurns<Card>(
+    method: string,
+    schema: z.ZodType<Card[]>,
+    cards: readonly unknown[],
+  ): AsyncGenerator<readonly Card[]> {
+    for (let from = 0; from < cards.length; from += cardsPerTurn) {
+      if (from > 0) await nextTurn(this.#options.clock);
+      yield parse(schema, { method, parameters: cards.slice(from, from + cardsPerTurn) });
+    }
+  }
+
   /** How far this node's copies say that a file has been entered; 0: they do not know it. */
   #importedThrough(name: string): number {
-    const rows = [...this.#options.groups.hosted.values()].map(({ ledger }) => ledger?.imported(name));
-    return Math.max(0, ...rows.map((row) => row?.through ?? 0));
+    const marks = [...this.#options.groups.hosted.values()].flatMap(({ ledger }) => ledger?.imported(name) ?? []);
+    return Math.max(0, ...marks.map(({ through }) => through));
   }
 
   /**

@@ -17,7 +17,7 @@ const numbered = (line: number, changes: Parameters<typeof cardImport>[0] = {}):
 const thirdPan = Pan.parse('9900010000000035') ?? pan;
 
 class Desk extends OwnerBench {
-  readonly tools = { clock: this.clock, random: seededRandom(4) };
+  readonly tools = { clock: this.clock, random: seededRandom(4), cardKeys };
 
   constructor() {
     super();
@@ -26,7 +26,12 @@ class Desk extends OwnerBench {
 
   async import(...cards: CardFileInput[]): Promise<string> {
     const done = importCards(this.owner, { file, cards }, entered, this.tools);
-    this.progress(this.last, this.last);
+    // An entry a turn: no more turns than cards.
+    for (let turn = 0; turn <= cards.length; turn++) {
+      this.clock.runSoon();
+      await Promise.resolve();
+      this.progress(this.last, this.last);
+    }
     return (await done).join(' ');
   }
 
@@ -92,8 +97,32 @@ test('entries are bounded, and each says how far the file is in them', async () 
   assert.deepEqual(
     entries.map(({ added, file: of }) => [added.length, of?.through]),
     [
-      [maximumCardsPerEntry, maximumCardsPerEntry + 1],
-      [2, maximumCardsPerEntry + 3],
+      [maximumCardsPerEntry, { '': maximumCardsPerEntry + 1 }],
+      [2, { '': maximumCardsPerEntry + 3 }],
     ],
   );
+});
+
+test('a file that comes from two nodes at once is entered once, in its order, whichever is further', async () => {
+  const desk = new Desk();
+  const lines = Array.from({ length: 2 * maximumCardsPerEntry }, (_, at) => ({
+    ...numbered(2 + at),
+    panHash: `h${at}`,
+  }));
+  const both = [lines, lines].map((cards) => importCards(desk.owner, { file, cards }, entered, desk.tools));
+  desk.clock.runSoon();
+  await Promise.resolve();
+  desk.clock.runSoon();
+  for (let turn = 0; turn < 10; turn++) {
+    desk.progress(desk.last, desk.last);
+    await Promise.resolve();
+    desk.clock.runSoon();
+  }
+  const [one = [], other = []] = await Promise.all(both);
+  const entries = desk.log.slice(2) as CardsEntry[];
+  assert.deepEqual(
+    entries.flatMap(({ added }) => added.map(({ panHash }) => panHash)),
+    lines.map(({ panHash }) => panHash),
+  );
+  assert.ok(one.every((result, at) => (result === 'added') !== (other[at] === 'added')));
 });

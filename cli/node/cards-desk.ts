@@ -1,24 +1,25 @@
 import type { CardKeys } from '../../base/card-keys.ts';
-import type { Clock } from '../../base/clock.ts';
+import { nextTurn, type Clock } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
 import type { Pan } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import type { CardFileCard } from '../../config-db/card-file.ts';
 import { numberOf, type CardVersionRow, type RestrictionRow } from '../../store/cards.ts';
+import type { CardImport, StoredNumber } from '../../store/entry.ts';
+import { markOf } from '../../store/import-marks.ts';
 import type { SqliteLedger } from '../../store/ledger-sqlite.ts';
 import {
   planImport,
   planPurge,
   planRequests,
-  type CardInput,
-  type CardInputResult,
+  type CardImportResult,
   type CardRequest,
   type CardsContent,
   type PlanContext,
 } from '../../switch/card-changes.ts';
 import type { GroupOwner } from '../../switch/owner.ts';
 
-/** Cards in one entry at most: bounds the size of an entry. */
+/** Cards in one entry at most: bounds its size, and what the deciding thread does in one turn. */
 export const maximumCardsPerEntry = 250;
 /** Cards that one tick purges at most. */
 const purgesPerTick = 100;
@@ -35,52 +36,82 @@ export interface DeskTools {
   readonly random: Random;
 }
 
+export interface ImportTools extends DeskTools {
+  readonly cardKeys: Pick<CardKeys, 'decrypt'>;
+}
+
 /** A card number as it is stored. */
-export function sealNumber(
-  pan: Pan,
-  keys: CardKeys,
-  random: Random,
-): Pick<CardInput, 'bin' | 'panHash' | 'panKeyVersion' | 'panCipher'> {
+export function sealNumber(pan: Pan, keys: CardKeys, random: Random): StoredNumber {
   return { bin: pan.bin(), panHash: keys.hash(pan), panKeyVersion: keys.version, panCipher: keys.encrypt(pan, random) };
 }
 
 /** A card from a file, ready for its owner: its number is hashed and encrypted where it was entered. */
-export function sealCard(card: CardFileCard, keys: CardKeys, random: Random): CardInput {
+export function sealCard(card: CardFileCard, keys: CardKeys, random: Random): CardImport {
   const { pan, expiry, status, currency, limitMinor } = card;
   return { ...sealNumber(pan, keys, random), expiry, status, currency, limit: limitMinor.toString() };
 }
 
 /** A card with the line of the file that it is of. */
-export interface CardFileInput extends CardInput {
+export interface CardFileInput extends CardImport {
   readonly line: number;
 }
 
 /**
  * At the owner: enters lines of an issuer's file, in their order; resolves when they are committed. How far the file has
  * been entered is part of each entry, so that lines that come again, from whomever, have one effect: nothing is done for
- * a line that has been entered, also when somebody has changed its card since.
+ * a line that has been entered, also when somebody has changed its card since. One entry a turn of the event loop.
  */
 export async function importCards(
   owner: GroupOwner,
   { file, cards }: { readonly file: string; readonly cards: readonly CardFileInput[] },
   entered: Entered,
-  tools: DeskTools,
-): Promise<readonly CardInputResult[]> {
-  const before = owner.ledger.imported(file);
-  const through = before?.through ?? 0;
-  const results = cards.filter(({ line }) => line <= through).map((): CardInputResult => 'entered-before');
-  // What is repeated may be of an entry that has not committed yet.
-  let last = results.length === 0 ? 0 : (before?.index ?? 0);
-  for (const batch of distinctBatches(cards.filter(({ line }) => line > through))) {
-    const ofFile = { hash: file, through: batch.at(-1)?.line ?? through };
-    const inputs = batch.map(({ line: _line, ...input }) => input);
-    const context = { ...planContext(entered, tools), file: ofFile };
-    const { results: ofBatch, ...content } = planImport(owner.ledger, inputs, context);
-    results.push(...ofBatch);
-    last = append(owner, content, entered, tools) ?? last;
+  tools: ImportTools,
+): Promise<readonly CardImportResult[]> {
+  const results: CardImportResult[] = [];
+  let last = 0;
+  for (const batch of distinctBatches(cards)) {
+    if (results.length > 0) await nextTurn(tools.clock);
+    const outcome = importBatch(owner, file, batch, entered, tools);
+    results.push(...outcome.results);
+    last = Math.max(last, outcome.last);
   }
   if (last > 0) await committed(owner, last);
   return results;
+}
+
+/** `last`: the entry that these lines, or those of them that have been entered before, wait for. */
+function importBatch(
+  owner: GroupOwner,
+  file: string,
+  batch: readonly CardFileInput[],
+  entered: Entered,
+  tools: ImportTools,
+): { readonly results: readonly CardImportResult[]; readonly last: number } {
+  if (owner.awaitsMarks) throw new SwitchError('OWNER_UNREACHABLE', 'a range is coming to this group: enter it again');
+  const marks = owner.ledger.imported(file);
+  const through: Record<string, number> = {};
+  const fresh: CardImport[] = [];
+  let last = 0;
+  const isFresh = batch.map(({ line, ...card }) => {
+    const mark = markOf(marks, card.bin, () => tools.cardKeys.decrypt(card.panCipher)?.reveal());
+    if (line <= (mark?.through ?? 0)) {
+      // What is repeated may be of an entry that has not committed yet.
+      last = Math.max(last, mark?.index ?? 0);
+      return false;
+    }
+    through[mark?.prefix ?? ''] = line;
+    fresh.push(card);
+    return true;
+  });
+  if (fresh.length === 0) return { results: batch.map(() => 'entered-before'), last };
+  const context = { ...planContext(entered, tools), file: { hash: file, through } };
+  const { results, ...content } = planImport(owner.ledger, fresh, context);
+  const index = append(owner, content, entered, tools) ?? 0;
+  let next = 0;
+  return {
+    results: isFresh.map((is): CardImportResult => (is ? (results[next++] ?? 'unchanged') : 'entered-before')),
+    last: Math.max(last, index),
+  };
 }
 
 /**

@@ -204,7 +204,7 @@ const driver: Driver = new Driver({
 });
 
 function openReader(path: string, group: GroupId, applied: number): OpenedGroup {
-  return openedGroup(new GroupReader(path, group), path, applied);
+  return openedGroup(new GroupReader(path, group, 1024), path, applied);
 }
 
 async function answer(request: ConsensusRequest): Promise<unknown> {

@@ -46,6 +46,8 @@ export interface ToMaintenanceThread {
         readonly compare: string;
         readonly table: string;
         readonly keys: readonly EncodedKey[];
+        /** Of the fold as it was made anew. */
+        readonly copy: 'recomputed' | undefined;
       }
     | { readonly kind: 'snapshot-open'; readonly group: GroupId; readonly holding: Holding }
     | { readonly kind: 'snapshot-read'; readonly snapshot: number; readonly chunk: number }
@@ -222,6 +224,9 @@ async function compare(parameters: unknown): Promise<unknown> {
       : failed('snapshot-closed', 'the snapshot is not open any more');
   }
   snapshot.usedMs = realClock.monotonicMs();
+  const earlier =
+    call.kind === 'recompute' && call.from !== undefined ? snapshots.get(nameOf(call.from, call.group)) : undefined;
+  if (earlier !== undefined) snapshot.desk.adopt(earlier.desk);
   const reply = snapshot.desk.answer(call);
   if (call.kind === 'close') closeSnapshot(name);
   return reply;
@@ -236,16 +241,20 @@ function readRows({
   group,
   table,
   keys,
+  copy,
 }: ToMaintenanceThread['request'] & { kind: 'read-rows' }): (RowState | null)[] {
   const snapshot = snapshots.get(nameOf(name, group));
   const specification = tablesOf(group).find((each) => each.name === table);
-  if (snapshot === undefined || specification === undefined) throw new Error('there is no such snapshot or table');
+  const reader = copy === undefined ? snapshot?.desk.reader : snapshot?.desk.recomputed;
+  if (snapshot === undefined || reader === undefined || specification === undefined) {
+    throw new Error('there is no such snapshot or table');
+  }
   snapshot.usedMs = realClock.monotonicMs();
   const rows: (RowState | null)[] = [];
   let bytes = 0;
   for (const key of keys) {
     if (bytes > maximumRowBytes) break;
-    const row = snapshot.desk.reader.row(specification, key);
+    const row = reader.row(specification, key);
     bytes += row === undefined ? 10 : JSON.stringify(row).length;
     // Derived columns are each node's own.
     rows.push(row === undefined ? null : { ...row, values: row.values.slice(0, specification.columns.length) });

@@ -90,8 +90,9 @@ export class Maintenance {
     compare: string,
     table: string,
     keys: readonly EncodedKey[],
+    copy: 'recomputed' | undefined,
   ): Promise<readonly (RowState | null)[]> {
-    const reply = await this.#call({ kind: 'read-rows', group, compare, table, keys });
+    const reply = await this.#call({ kind: 'read-rows', group, compare, table, keys, copy });
     if (reply.kind !== 'rows') throw new Error(reply.kind === 'refused' ? reply.reason : `answered ${reply.kind}`);
     return reply.rows;
   }

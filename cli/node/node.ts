@@ -219,12 +219,14 @@ export class QuadrantNode {
     this.#consensus = consensus;
     this.#maintenance = maintenance;
     this.#repairs = new RepairDesk({
+      id,
+      rules: topology,
       folder,
       clock,
       log,
       hasGroup: (group) => this.#groups.hosted.has(group),
       repair: (group, batch) => consensus.repair(group, batch),
-      readRows: (group, mark, table, keys) => maintenance.readRows(group, mark, table, keys),
+      readRows: (group, mark, table, keys, copy) => maintenance.readRows(group, mark, table, keys, copy),
     });
     this.#groups = new Groups({
       topology,

@@ -107,7 +107,10 @@ test('cards for an owner that takes no entries are not entered: OWNER_UNREACHABL
     limit: '1',
   } as const;
   await assert.rejects(
-    importCards(closedOwner, { file: 'f', cards: [card] }, entered, tools),
+    importCards(closedOwner, { file: 'f', cards: [card] }, entered, {
+      ...tools,
+      cardKeys: { decrypt: () => undefined },
+    }),
     failsWith('OWNER_UNREACHABLE'),
   );
 });

@@ -7,13 +7,18 @@ import type { Clock } from '../../base/clock.ts';
 import { SwitchError } from '../../base/errors.ts';
 import { groupId, type GroupId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
+import type { Topology } from '../../base/topology.ts';
+import { digestOfCall, refusalOf, type SignedPlan } from '../../compare/approval.ts';
 import { maximumRepairRows, repairCalls, type RepairMethod, type RepairParameters } from '../../compare/repair.ts';
 import type { RepairBatch } from '../../store/group-file.ts';
-import { readUndo, type RowOutcome, type RowState } from '../../store/row-repair.ts';
+import { readUndo, type RowChange, type RowOutcome, type RowState } from '../../store/row-repair.ts';
 import type { EncodedKey } from '../../store/canonical.ts';
 import type { CallRequest } from './peer-calls.ts';
 
 export interface RepairDeskOptions {
+  readonly id: string;
+  /** Whose approvals a repair needs; `approvals` 1: none but the caller's. */
+  readonly rules: Pick<Topology, 'cluster' | 'repair'>;
   /** The process's data folder: undo files are in `repairs` there. */
   readonly folder: string;
   readonly clock: Clock;
@@ -25,6 +30,7 @@ export interface RepairDeskOptions {
     mark: string,
     table: string,
     keys: readonly EncodedKey[],
+    copy: 'recomputed' | undefined,
   ) => Promise<readonly (RowState | null)[]>;
 }
 
@@ -36,6 +42,8 @@ export class RepairDesk {
   readonly #options: RepairDeskOptions;
   /** By group the mark at which apply waits for the rows. */
   readonly #held = new Map<string, string>();
+  /** Plans that so many operators have signed, by action and repair, each with the digests of its changes. */
+  readonly #approved = new Map<string, { readonly plan: SignedPlan; readonly changes: ReadonlySet<string> }>();
   #running: { readonly repair: string; readonly untilMs: number } | undefined;
 
   constructor(options: RepairDeskOptions) {
@@ -55,6 +63,7 @@ export class RepairDesk {
     switch (request.method) {
       case 'repair.hold': {
         const { repair, group, mark } = parse('repair.hold', request);
+        this.#check('repair', repair);
         this.#begin(repair);
         if (!this.#options.hasGroup(groupId(group))) {
           throw new SwitchError('REPAIR_REFUSED', `this process has no group ${group}`);
@@ -63,11 +72,12 @@ export class RepairDesk {
         return {};
       }
       case 'repair.read': {
-        const { group, mark, table, keys } = parse('repair.read', request);
-        return { rows: await this.#options.readRows(groupId(group), mark, table, keys) };
+        const { group, mark, table, keys, copy } = parse('repair.read', request);
+        return { rows: await this.#options.readRows(groupId(group), mark, table, keys, copy) };
       }
       case 'repair.apply': {
         const { repair, group, at, changes } = parse('repair.apply', request);
+        this.#check('repair', repair, group, changes);
         this.#begin(repair);
         const undoFile = this.#undoFile(repair, group);
         try {
@@ -79,6 +89,9 @@ export class RepairDesk {
           this.#held.delete(group);
         }
       }
+      case 'repair.approve':
+        this.#approve(parse('repair.approve', request).plan);
+        return {};
       case 'repair.undo':
         return this.#undo(parse('repair.undo', request).repair);
       case 'repair.end': {
@@ -99,7 +112,32 @@ export class RepairDesk {
     this.#running = { repair, untilMs: nowMs + forgottenAfterMs };
   }
 
+  #approve(plan: SignedPlan): void {
+    const refusal = this.#refusal(plan);
+    if (refusal !== undefined) throw new SwitchError('REPAIR_NOT_APPROVED', refusal);
+    this.#approved.set(`${plan.action} ${plan.repair}`, { plan, changes: new Set(plan.changes) });
+  }
+
+  #refusal(plan: SignedPlan): string | undefined {
+    const { cluster, repair } = this.#options.rules;
+    return refusalOf(plan, { cluster, ...repair }, this.#options.clock.wallMs());
+  }
+
+  /** Nothing is changed that is not in a plan which was signed, and is still in force. */
+  #check(action: SignedPlan['action'], repair: string, group = '', changes: readonly RowChange[] = []): void {
+    if (this.#options.rules.repair.approvals < 2) return;
+    const approved = this.#approved.get(`${action} ${repair}`);
+    if (approved === undefined)
+      throw new SwitchError('REPAIR_NOT_APPROVED', `${action} ${repair} has no approved plan here`);
+    const refusal = this.#refusal(approved.plan);
+    if (refusal !== undefined) throw new SwitchError('REPAIR_NOT_APPROVED', refusal);
+    const { id } = this.#options;
+    if (changes.every((change) => approved.changes.has(digestOfCall(id, group, change)))) return;
+    throw new SwitchError('REPAIR_NOT_APPROVED', `a change of a row of group ${group} is not in the approved plan`);
+  }
+
   async #undo(repair: string): Promise<Readonly<Record<RowOutcome, number>> & { readonly known: boolean }> {
+    this.#check('undo', repair);
     this.#begin(repair);
     const counts = { changed: 0, already: 0, newer: 0 };
     let known = false;

@@ -3,27 +3,23 @@
  * memory a node has, and what authorizations feel of an import with the usual limit. Real processes, brokers, disks; the
  * baselines are measured in the same run.
  */
-import { createWriteStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createWriteStream, readFileSync } from 'node:fs';
 import { once } from 'node:events';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import Database from 'better-sqlite3';
 
 import { waitFor } from '../../base/clock.ts';
+import type { CardId } from '../../base/identifiers.ts';
 import { realClock, realRandom } from '../../base/real.ts';
 import { medianOf } from '../../base/statistics.ts';
-import { parseTopology, type Topology } from '../../base/topology.ts';
-import { readAcquirerCards } from '../../cli/acquirer/cards.ts';
-import { runLoad } from '../../cli/acquirer/load.ts';
-import { parseMix } from '../../cli/acquirer/load-mix.ts';
-import { targetsOf } from '../../cli/acquirer/usage.ts';
-import { prepareCluster } from '../../cli/cluster/first-start.ts';
-import { startCluster, type RunningCluster } from '../../cli/cluster/supervisor.ts';
 import { importCardFile } from '../../cli/commands/cards-import.ts';
 import { OperatorBus } from '../../cli/operator-bus.ts';
-import { cardsSchema } from '../../store/cards-sqlite.ts';
-import { cardLine, configurationText, topologyText } from './place.ts';
+import type { CardRow } from '../../store/cards.ts';
+import { cardsSchema, cardTable } from '../../store/cards-sqlite.ts';
+import { prepareWrite } from '../../store/table-shape.ts';
+import { BenchCluster } from './cluster.ts';
+import { cardLine } from './place.ts';
 
 export interface ImportBench {
   readonly cards: number;
@@ -35,8 +31,10 @@ export interface ImportBench {
   readonly startSeconds: number;
   readonly emptyStartSeconds: number;
   readonly emptyMegabytes: readonly number[];
-  readonly residentMegabytes: readonly number[];
-  readonly restartedMegabytes: readonly number[];
+  /** Resident, of each node: after the import, after the start with the cards, after all rounds of load. */
+  readonly importedMegabytes: readonly number[];
+  readonly startedMegabytes: readonly number[];
+  readonly loadedMegabytes: readonly number[];
   readonly authorizationsPerSecond: number;
   readonly rounds: number;
   readonly p99Ms: number;
@@ -50,56 +48,67 @@ const rounds = 3;
 const roundSeconds = 15;
 const importRate = 2_000;
 const header = 'pan,expiry,status,currency,limit';
+const bareCard: Omit<CardRow, 'cardId' | 'panHash' | 'panCipher'> = {
+  panKeyVersion: 1,
+  expiry: '4012',
+  status: 'active',
+  currency: '840',
+  limit: 1n,
+  held: 0n,
+  posted: 0n,
+  usageDate: '',
+  usageCount: 0,
+  usageAmount: 0n,
+  changedAt: 1,
+  number: 1,
+  version: 1,
+  change: 'added',
+  enteredAt: 1,
+  enteredBy: 'bench',
+  origin: 'n1',
+  deletedAt: 0,
+};
 
 export async function benchImport(options: {
   readonly cards: number;
   readonly print: (line: string) => void;
 }): Promise<ImportBench> {
   const { cards, print } = options;
-  const folder = mkdtempSync(join(tmpdir(), 'quadrant-bench-'));
-  const configFile = join(folder, 'nodes.yaml');
-  const topology = parseTopology(topologyText(nodes), configFile);
-  writeFileSync(configFile, topologyText(nodes));
-  const configuration = join(folder, 'configuration.yaml');
-  writeFileSync(configuration, configurationText(topology));
-  const place = { topology, configFile, dataFolder: join(folder, 'data'), print: () => undefined };
-  let cluster: RunningCluster | undefined;
-  const start = async (): Promise<number> => {
-    const beginMs = realClock.monotonicMs();
-    cluster = await startCluster(place);
-    await prepareCluster({ ...place, samples: { configuration, cards: undefined } });
-    return (realClock.monotonicMs() - beginMs) / 1000;
-  };
+  const cluster = BenchCluster.ofNodes(nodes);
+  const { folder } = cluster;
   try {
-    await start();
-    await cluster?.stop();
-    const emptyStartSeconds = await start();
-    const emptyMegabytes = residentOf(cluster, topology);
+    await cluster.start();
+    await cluster.stop();
+    const emptyStartSeconds = await cluster.start();
+    const emptyMegabytes = residentOf(cluster);
     print(`starts empty in ${emptyStartSeconds.toFixed(1)} s; importing ${cards} cards ...`);
 
     const cardFile = join(folder, 'cards.csv');
     await writeCards(cardFile, 0, cards);
-    const importSeconds = await importEverywhere(topology, place.dataFolder, cardFile, print);
-    const residentMegabytes = residentOf(cluster, topology);
-    print(`imported in ${importSeconds.toFixed(1)} s; nodes have ${residentMegabytes.join(', ')} MB`);
+    const importSeconds = await importEverywhere(cluster, cardFile, print);
+    const importedMegabytes = residentOf(cluster);
+    print(`imported in ${importSeconds.toFixed(1)} s; nodes have ${importedMegabytes.join(', ')} MB`);
     const barePerSecond = Math.round(cards / bareInserts(join(folder, 'bare.db'), cards));
 
-    await cluster?.stop();
-    const startSeconds = await start();
-    print(`starts with them in ${startSeconds.toFixed(1)} s`);
+    await cluster.stop();
+    const startSeconds = await cluster.start();
+    const startedMegabytes = residentOf(cluster);
+    print(`starts with them in ${startSeconds.toFixed(1)} s; nodes have ${startedMegabytes.join(', ')} MB`);
     const boughtFile = join(folder, 'bought.csv');
     await writeCards(boughtFile, 0, Math.min(cards, 20_000));
+    const authorize = async (): Promise<number> => {
+      const pace = { kind: 'rate', perSecond: authorizationsPerSecond } as const;
+      const summary = await cluster.load(boughtFile, { connections: 8, pace, durationMs: roundSeconds * 1000 });
+      return summary.latencyMs.p99;
+    };
     const quiet: number[] = [];
     const importing: number[] = [];
     // The first round warms up: compilers, caches, files.
     for (let round = 0; round <= rounds; round++) {
       const file = join(folder, `more-${round}.csv`);
       await writeCards(file, cards + round * importRate * roundSeconds, importRate * roundSeconds);
-      const without = await authorize(topology, boughtFile);
-      const [during] = await Promise.all([
-        authorize(topology, boughtFile),
-        importEverywhere(topology, place.dataFolder, file, () => undefined, importRate),
-      ]);
+      const without = await authorize();
+      const [during] = await Promise.all([authorize(), importEverywhere(cluster, file, () => undefined, importRate)]);
       print(
         `${round === 0 ? 'warm-up' : `round ${round}`}: p99 ${without.toFixed(1)} ms, importing ${during.toFixed(1)} ms`,
       );
@@ -118,8 +127,9 @@ export async function benchImport(options: {
       startSeconds,
       emptyStartSeconds,
       emptyMegabytes,
-      residentMegabytes,
-      restartedMegabytes: residentOf(cluster, topology),
+      importedMegabytes,
+      startedMegabytes,
+      loadedMegabytes: residentOf(cluster),
       authorizationsPerSecond,
       rounds,
       p99Ms,
@@ -127,8 +137,7 @@ export async function benchImport(options: {
       p99Ratio: importingP99Ms / p99Ms,
     };
   } finally {
-    await cluster?.stop();
-    rmSync(folder, { recursive: true, force: true });
+    await cluster.remove();
   }
 }
 
@@ -145,8 +154,7 @@ async function writeCards(path: string, from: number, count: number): Promise<vo
 
 /** Seconds until the cards are applied on every node. */
 async function importEverywhere(
-  topology: Topology,
-  dataFolder: string,
+  { topology, dataFolder }: BenchCluster,
   file: string,
   note: (line: string) => void,
   rate = 0,
@@ -184,61 +192,21 @@ async function importEverywhere(
   }
 }
 
-/** p99 in milliseconds. */
-async function authorize(topology: Topology, cardFile: string): Promise<number> {
-  const cards = await readAcquirerCards(cardFile);
-  const summary = await runLoad({
-    targets: targetsOf(topology, undefined),
-    connections: 8,
-    cards,
-    cardFile,
-    mix: parseMix('purchase=1'),
-    pace: { kind: 'rate', perSecond: authorizationsPerSecond },
-    durationMs: roundSeconds * 1000,
-    seed: realRandom.below(1_000_000_000),
-    journalFile: undefined,
-    requestTimeoutMs: 10_000,
-    giveUpMs: 20_000,
-    reverseUnanswered: false,
-    clock: realClock,
-  });
-  return summary.latencyMs.p99;
-}
-
 /** Seconds for the rows of the same cards in one synced file. */
 function bareInserts(path: string, cards: number): number {
   const database = new Database(path);
   database.pragma('journal_mode = WAL');
   database.pragma('synchronous = FULL');
   database.exec(cardsSchema);
-  const insert = database.prepare(`INSERT INTO card VALUES (${Array.from({ length: 21 }, () => '?').join(', ')})`);
+  const insert = prepareWrite(database, cardTable.insert());
   const transaction = database.transaction((from: number) => {
     for (let card = from; card < Math.min(from + 250, cards); card++) {
-      const hash = realRandom.bytes(32).toString('hex');
-      const cipher = realRandom.bytes(44).toString('base64');
-      insert.run(
-        `g.1.1.${card}`,
-        hash,
-        1,
-        cipher,
-        '4012',
-        'active',
-        '840',
-        1,
-        0,
-        0,
-        '',
-        0,
-        0,
-        1,
-        1,
-        1,
-        'x',
-        1,
-        'x',
-        'n1',
-        0,
-      );
+      insert({
+        ...bareCard,
+        cardId: `g.1.1.${card}` as CardId,
+        panHash: realRandom.bytes(32).toString('hex'),
+        panCipher: realRandom.bytes(44).toString('base64'),
+      });
     }
   });
   const beginMs = realClock.monotonicMs();
@@ -248,9 +216,9 @@ function bareInserts(path: string, cards: number): number {
   return seconds;
 }
 
-function residentOf(cluster: RunningCluster | undefined, topology: Topology): number[] {
+function residentOf({ topology, processes }: BenchCluster): number[] {
   return topology.nodes.map(({ id }) => {
-    const pid = cluster?.processes.get(id);
+    const pid = processes.get(id);
     const text = pid === undefined ? '' : readFileSync(`/proc/${pid}/status`, 'utf8');
     return Math.round(Number(/^VmRSS:\s+([0-9]+) kB$/m.exec(text)?.[1] ?? 0) / 1024);
   });

@@ -3,26 +3,19 @@
  * many: real processes and brokers under 500 requests/s. The entries are written into the files of the stopped cluster,
  * because making millions by requests would take half an hour. `node scripts/bench/recovery.ts [MISSED [HELD]]`.
  */
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { delay } from '../../base/clock.ts';
 import { configGroup, type CardId, type GroupId, type NodeId } from '../../base/identifiers.ts';
-import { realClock, realRandom } from '../../base/real.ts';
+import { realClock } from '../../base/real.ts';
 import type { Topology } from '../../base/topology.ts';
-import { readAcquirerCards } from '../../cli/acquirer/cards.ts';
 import { sampleCardFile } from '../../cli/acquirer/load-command.ts';
 import { defaultMix } from '../../cli/acquirer/load-mix.ts';
 import type { LoadSummary } from '../../cli/acquirer/load-summary.ts';
-import { runLoad } from '../../cli/acquirer/load.ts';
-import { targetsOf } from '../../cli/acquirer/usage.ts';
-import { prepareCluster } from '../../cli/cluster/first-start.ts';
-import { startCluster, type RunningCluster } from '../../cli/cluster/supervisor.ts';
 import { rebuildNode } from '../../cli/commands/rebuild.ts';
 import { behind, viewGroups } from '../../cli/commands/situation.ts';
 import { askAll } from '../../cli/commands/status.ts';
-import { placeForDrill, type DrillPlace } from '../../cli/drill/place.ts';
 import { groupFileName, groupOfFile } from '../../cli/node/thread-writer.ts';
 import { OperatorBus } from '../../cli/operator-bus.ts';
 import { chainEntry, encodeBody, type DecisionEntry, type LogEntry, type LogPosition } from '../../store/entry.ts';
@@ -30,6 +23,7 @@ import { GroupFile, noFold } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { currentGroupFile } from '../../store/snapshot-install.ts';
+import { BenchCluster } from './cluster.ts';
 
 export interface RecoveryBench {
   readonly missed: number;
@@ -58,26 +52,24 @@ export async function benchRecovery(options: {
   readonly print: (line: string) => void;
 }): Promise<RecoveryBench> {
   const { missed, held, print } = options;
-  const folder = mkdtempSync(join(tmpdir(), 'quadrant-bench-'));
-  const place = await placeForDrill(folder, 'recovery');
-  const dataFolder = join(folder, 'data');
-  const node = place.topology.nodes[1]?.id ?? place.topology.nodes[0]?.id;
+  const cluster = await BenchCluster.ofSample('recovery');
+  const { topology, dataFolder } = cluster;
+  const node = topology.nodes[1]?.id ?? topology.nodes[0]?.id;
   if (node === undefined) throw new Error('the sample has nodes');
-  let cluster: RunningCluster | undefined;
   try {
-    cluster = await start(place, dataFolder);
+    await cluster.start();
     await cluster.stop();
     print(`writing ${held} entries into each copy ...`);
-    extendLogs(dataFolder, place.topology, held, undefined);
-    cluster = await start(place, dataFolder);
-    const before = await underLoad(place.topology, () => delay(realClock, quietMs));
+    extendLogs(dataFolder, topology, held, undefined);
+    await cluster.start();
+    const before = await underLoad(cluster, () => delay(realClock, quietMs));
     print(`rebuilding ${node} ...`);
-    const during = await underLoad(place.topology, () => rebuild(place.topology, dataFolder, node, print));
+    const during = await underLoad(cluster, () => rebuild(topology, dataFolder, node, print));
     await cluster.stop();
     print(`writing ${missed} entries into each copy but those of ${node} ...`);
-    extendLogs(dataFolder, place.topology, missed, node);
-    cluster = await start(place, dataFolder);
-    const back = await underLoad(place.topology, () => untilCaughtUp(place.topology, dataFolder, node));
+    extendLogs(dataFolder, topology, missed, node);
+    await cluster.start();
+    const back = await underLoad(cluster, () => untilCaughtUp(topology, dataFolder, node));
     const [p99BeforeMs, p99DuringMs] = [before.summary.latencyMs.p99, during.summary.latencyMs.p99];
     return {
       missed,
@@ -91,43 +83,24 @@ export async function benchRecovery(options: {
       unanswered: [before, during, back].reduce((sum, { summary }) => sum + summary.unanswered, 0),
     };
   } finally {
-    await cluster?.stop();
-    rmSync(folder, { recursive: true, force: true });
+    await cluster.remove();
   }
-}
-
-async function start({ topology, configFile }: DrillPlace, dataFolder: string): Promise<RunningCluster> {
-  const print = (): void => undefined;
-  const cluster = await startCluster({ topology, configFile, dataFolder, print });
-  try {
-    await prepareCluster({ topology, configFile, dataFolder, print });
-  } catch (error) {
-    await cluster.stop();
-    throw error;
-  }
-  return cluster;
 }
 
 async function underLoad<Result>(
-  topology: Topology,
+  cluster: BenchCluster,
   happening: () => Promise<Result>,
 ): Promise<{ readonly result: Result; readonly summary: LoadSummary }> {
   const end = new AbortController();
-  const loading = runLoad({
-    targets: targetsOf(topology, undefined),
+  const loading = cluster.load(sampleCardFile, {
     connections: 20,
-    cards: await readAcquirerCards(sampleCardFile),
-    cardFile: sampleCardFile,
     mix: defaultMix,
     pace: { kind: 'rate', perSecond: requestsPerSecond },
     durationMs: 2 * rebuildTimeoutMs,
-    seed: realRandom.below(1_000_000),
-    journalFile: undefined,
     requestTimeoutMs: 4_000,
     giveUpMs: 12_000,
     reverseUnanswered: true,
     drainMs: 12_000,
-    clock: realClock,
     signal: end.signal,
   });
   const result = await happening().finally(() => {

@@ -1,3 +1,6 @@
+/*
+ * Over 500 lines because what a simulated cluster is made of, and what must be true of it in the end, belong together.
+ */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -436,6 +439,8 @@ function topologyOf({ nodes, witness, keptLogEntries = 60 }: ClusterOptions): To
       brokerPingMs: 1_000,
       brokerReconnectMs: 100,
     },
+    repair: { approvals: 1, planHours: 24, operators: [] },
+    nightly: { repair: 'none', budgetMinutes: 240, keepDays: 90 },
     limits: {
       acquirerConnections: 4_096,
       requestsInFlightPerConnection: 1_024,

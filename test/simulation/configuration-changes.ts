@@ -165,6 +165,8 @@ export class ConfigurationChanges {
     const reader = seenAt && observer.file(seenAt, configGroup);
     if (reader === undefined) return;
     const before = reader.database.transaction(() => readVersions(reader.database))();
+    // A copy that is being made anew has nothing yet.
+    if (before.rows.rewrite_rule_set.length === 0) return;
     const changes = this.#draw(before);
     if (changes.length === 0) return;
     scheduler.after(this.#random.below(lookMs), () => {
