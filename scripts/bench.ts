@@ -16,6 +16,10 @@ import { realRandom } from '../base/real.ts';
 const known = ['codec', 'store', 'node', 'cluster', 'import', 'changes', 'latency'] as const;
 const onlyByName: readonly string[] = ['import', 'changes', 'latency'];
 const args = process.argv.slice(2);
+if (args.includes('--help')) {
+  process.stdout.write(`usage: npm run bench -- [${known.join('|')} ...] [--json] [--cards N]\n`);
+  process.exit(0);
+}
 const json = args.includes('--json');
 const cards = numberFlag('--cards', 1_000_000, 1000);
 const changes = numberFlag('--changes', 10_000, 100);

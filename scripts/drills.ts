@@ -61,6 +61,7 @@ const table: readonly Row[] = [
   { kind: 'partition', options: { target: 'b-east' }, shortHoldMs: 2_000 },
   { kind: 'upgrade', options: {}, shortHoldMs: 1, shortOptions: { target: 'n2' } },
   { kind: 'stop', options: {}, shortHoldMs: 1_500 },
+  { kind: 'drain', options: {}, shortHoldMs: 1_500 },
   { kind: 'brokers', options: {}, shortHoldMs: 1_500 },
   { kind: 'disk', options: {}, shortHoldMs: 1_000 },
   { kind: 'rollback', options: {}, shortHoldMs: 1_000 },

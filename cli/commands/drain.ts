@@ -58,6 +58,11 @@ export async function drainNode(
   }
 }
 
+/** The node may own cards again. */
+export async function undrainNode(bus: Pick<OperatorBus, 'call'>, node: NodeId): Promise<DrainAnswer> {
+  return (await bus.call(node, 'node.drain', { on: false })) as DrainAnswer;
+}
+
 export function registerDrain(program: Command, run: RunCommand): void {
   program
     .command('drain')
@@ -84,9 +89,7 @@ export function registerDrain(program: Command, run: RunCommand): void {
     .action((id: string, options: { json?: boolean }) =>
       run(async (context) => {
         const node = nodeOf(context.topology(), id);
-        const answer = await context.withCluster(
-          async (bus) => (await bus.call(node, 'node.drain', { on: false })) as DrainAnswer,
-        );
+        const answer = await context.withCluster((bus) => undrainNode(bus, node));
         if (options.json === true) context.printJson({ node, ...answer });
         else {
           context.print(

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmSync, statfsSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { delay } from '../../base/clock.ts';
@@ -8,7 +8,9 @@ import { must, programPath, run, runBeside } from './machine.ts';
 import type { UndoJournal } from './undo.ts';
 
 const imageBytes = 384 * 1024 * 1024;
-const fillerBytes = 1024 * 1024;
+const fillerBytes = 64 * 1024;
+/** Left for what the file system needs to write down how it has given out the rest; then they are written full, too. */
+const spareBytes = 8 * 1024 * 1024;
 /** Of each half second a slow disk writes for a tenth. */
 const stillMs = 450;
 const movingMs = 50;
@@ -25,7 +27,7 @@ export class StallableDisk {
 
   /** `dataFolder` has been claimed and the process has not run yet. */
   static make(process: string, dataFolder: string, folder: string, undo: UndoJournal): StallableDisk {
-    for (const program of ['mkfs.ext4', 'mount', 'umount', 'fsfreeze']) {
+    for (const program of ['mkfs.ext4', 'mount', 'umount', 'fsfreeze', 'fallocate']) {
       if (programPath(program) === undefined) throw new SwitchError('DRILL_REFUSED', `${program} is not installed`);
     }
     const mount = join(dataFolder, process);
@@ -50,9 +52,12 @@ export class StallableDisk {
     this.#mount = mount;
   }
 
-  /** Not a byte is left. */
-  fill(): void {
-    const descriptor = openSync(join(this.#mount, 'filler'), 'w', 0o600);
+  /** Not a byte is left. The room is taken, not written: the load comes from this process, and the disk beneath is everybody's. */
+  async fill(): Promise<void> {
+    const filler = join(this.#mount, 'filler');
+    const { bavail, bsize } = statfsSync(this.#mount);
+    must(await runBeside('fallocate', ['--length', String(Math.max(bsize, bavail * bsize - spareBytes)), filler]));
+    const descriptor = openSync(filler, 'a', 0o600);
     try {
       for (let bytes = fillerBytes; bytes >= 1;) {
         try {

@@ -12,6 +12,7 @@ import type { UndoJournal } from './undo.ts';
 export const drillKinds = [
   'kill',
   'stop',
+  'drain',
   'freeze',
   'broker',
   'brokers',

@@ -2,12 +2,13 @@ import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { delay } from '../../base/clock.ts';
+import type { NodeId } from '../../base/identifiers.ts';
 import { realRandom } from '../../base/real.ts';
 import { voters } from '../../base/topology.ts';
 import { UsageError } from '../acquirer/usage.ts';
 import { brokerFolder, writeBrokerConfigurations } from '../cluster/brokers.ts';
 import { ensureSecrets } from '../cluster/secrets.ts';
-import { drainNode } from '../commands/drain.ts';
+import { drainNode, undrainNode } from '../commands/drain.ts';
 import type { Act, Aim, DrillKind, Fault, Scene } from './fault.ts';
 import { aimAtMove, beginMove, longestMoveMs, untilMoveHasEnded } from './move.ts';
 import { brokersOf, groupsOf, nodeMeant, nodesOf, siteMeant, siteOf, untilAllIsHome, withBus } from './scene.ts';
@@ -92,6 +93,22 @@ export const faults: Readonly<Record<DrillKind, Fault>> = {
     aim: (scene, { target }) => atNode(scene, target),
     inject: signalAll('SIGTERM'),
     heal: restartAll,
+  },
+
+  drain: {
+    summary: 'an owner hands over what it owns, and gets it back: drain, undrain',
+    target: ownNode,
+    details: 'What an operator does before work at a node, which goes on serving its acquirers. No request may fail.',
+    holdMs: 5_000,
+    needs: anywhere,
+    equipment: nothing,
+    aim: (scene, { target }) => atNode(scene, target, { expectation: 'unnoticed' }),
+    inject: ({ scene, aim }) => drain(scene, nodeMeant(scene, aim.target)),
+    async heal({ scene, aim }) {
+      const node = nodeMeant(scene, aim.target);
+      await withBus(scene.ground, (bus) => undrainNode(bus, node));
+      scene.ground.undo.doneWhere((record) => record.kind === 'undrain' && record.node === node);
+    },
   },
 
   freeze: {
@@ -348,11 +365,10 @@ export const faults: Readonly<Record<DrillKind, Fault>> = {
       const aim = atNode(scene, target ?? scene.ground.equipment.disk?.process, { expectation: 'none' });
       return { ...aim, target: `${aim.target}, disk ${mode}`, silent: aim.processes };
     },
-    inject({ scene, options }) {
+    async inject({ scene, options }) {
       const { disk } = scene.ground.equipment;
-      if (options.mode === 'full') disk?.fill();
+      if (options.mode === 'full') await disk?.fill();
       else disk?.slowDown(scene.ground.clock);
-      return Promise.resolve();
     },
     async heal({ scene, aim }) {
       const { cluster, equipment } = scene.ground;
@@ -428,20 +444,25 @@ const drainTimeoutMs = 30_000;
 /** Between two nodes: ownership has returned, and the service is as always for a moment. */
 const betweenMs = 500;
 
-async function upgradeOne(scene: Scene, id: string, load: Act['load']): Promise<void> {
-  const { ground } = scene;
-  const { clock, note, cluster, configFile, dataFolder, undo } = ground;
-  const node = nodeMeant(scene, id);
-  await load.signOff(node);
+/** Throws when the node keeps something. */
+async function drain({ ground }: Scene, node: NodeId): Promise<void> {
+  const { clock, note, configFile, dataFolder, undo } = ground;
   // The drill's own cluster is stopped, whatever happens.
-  const undrain = ground.own ? undefined : undo.record({ kind: 'undrain', configFile, dataFolder, node });
+  if (!ground.own) undo.record({ kind: 'undrain', configFile, dataFolder, node });
   const { leads } = await withBus(ground, (bus) => drainNode(bus, { clock, note }, node, drainTimeoutMs));
   if (leads.length > 0) throw new Error(`${node} was drained and still owns ${leads.join(', ')}`);
+}
+
+async function upgradeOne(scene: Scene, id: string, load: Act['load']): Promise<void> {
+  const { clock, cluster, undo } = scene.ground;
+  const node = nodeMeant(scene, id);
+  await load.signOff(node);
+  await drain(scene, node);
   await cluster.kill(node, 'SIGTERM');
   await cluster.restart(node);
   // A process that starts anew is not drained any more.
-  if (undrain !== undefined) undo.done(undrain);
-  await withBus(ground, (bus) => untilAllIsHome(scene, bus));
+  undo.doneWhere((record) => record.kind === 'undrain' && record.node === node);
+  await withBus(scene.ground, (bus) => untilAllIsHome(scene, bus));
   await load.signOn(node);
   await delay(clock, betweenMs);
 }

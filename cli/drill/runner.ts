@@ -253,7 +253,7 @@ async function makeFault(act: Act, drill: DrillOptions, noticed: Set<string>): P
   await Promise.all([ending, seeRebuilt(scene, aim, ending, noticed, drill.hurry)]);
   await withBus(scene.ground, (bus) => untilAllIsHome(scene, bus, { hurry: drill.hurry }));
   // A node that is told to end hands over first: it counts from there, for nobody waits for its end.
-  const countsAtOnce = drill.kind === 'stop' || drill.kind === 'upgrade';
+  const countsAtOnce = drill.kind === 'stop' || drill.kind === 'drain' || drill.kind === 'upgrade';
   return { faultMs, doneMs: countsAtOnce ? faultMs : doneMs, endedMs, returnedMs: clock.wallMs() };
 }
 

@@ -76,6 +76,15 @@ test('a record is on disk before its act; what is done is forgotten, and an empt
   assert.ok(!existsSync(file));
 });
 
+test('what has been undone by the drill itself is forgotten by what it was about', (context) => {
+  const undo = open(context, temporaryFolder(context));
+  const of = (node: string) => ({ kind: 'undrain', configFile: 'nodes.yaml', dataFolder: 'data', node }) as const;
+  undo.record(of('n1'));
+  undo.record(of('n2'));
+  undo.doneWhere((record) => record.kind === 'undrain' && record.node === 'n1');
+  assert.deepEqual(undo.pending, [of('n2')]);
+});
+
 test('nothing new is done once undoing has begun', (context) => {
   const undo = open(context, temporaryFolder(context));
   let told = 0;

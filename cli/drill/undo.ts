@@ -13,6 +13,7 @@ import { acquireFolderLock } from '../../store/folder-lock.ts';
 import type { FolderLock } from '../../store/folder-lock.ts';
 import { recordedProcesses, signalProcess } from '../cluster/run-record.ts';
 import { endOrphans } from '../cluster/supervisor.ts';
+import { undrainNode } from '../commands/drain.ts';
 import { OperatorBus } from '../operator-bus.ts';
 import { ip, mayHaveFailed, run } from './machine.ts';
 import { supervisorOf } from './supervisor-of.ts';
@@ -111,6 +112,11 @@ export class UndoJournal {
     if (!this.#pending.delete(at)) return;
     if (this.#pending.size === 0) rmSync(this.#file, { force: true });
     else this.#append({ done: at });
+  }
+
+  /** Of what was recorded, what this is about has been undone. */
+  doneWhere(isUndone: (record: UndoRecord) => boolean): void {
+    for (const [at, record] of [...this.#pending]) if (isUndone(record)) this.done(at);
   }
 
   /** For what goes on by itself and would do again what is undone. */
@@ -222,7 +228,7 @@ async function undrain(record: Extract<UndoRecord, { kind: 'undrain' }>, clock: 
   let failure: unknown;
   const call = async (): Promise<true | undefined> => {
     try {
-      await bus.call(nodeId(record.node), 'node.drain', { on: false });
+      await undrainNode(bus, nodeId(record.node));
       return true;
     } catch (error) {
       failure = error;

@@ -5,9 +5,6 @@
  * of JSON for each seed (results.jsonl), what they come to (summary.json, summary.txt) and the trace of every seed that
  * found something. A run that is broken off goes on where it was, as long as the code is the same. Exit code 1 when a
  * seed found something, or something never happened.
- *
- *   --seed N     one seed, with its whole trace on standard output
- *   --mutants    looks, for each defect of mutants.ts, for the first seed that finds it
  */
 import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, globSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -16,6 +13,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
+import { describeError } from '../../base/errors.ts';
 import { realClock } from '../../base/real.ts';
 import { mutants } from './mutants.ts';
 import { runSeed, type RunResult } from './run-seed.ts';
@@ -28,15 +26,14 @@ const progressEveryMs = 2_000;
 const seedsForCoverage = 200;
 const mostSeedsForMutant = 500;
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: 'string', default: '1-20000' },
-    seed: { type: 'string' },
-    mutants: { type: 'boolean', default: false },
-    workers: { type: 'string', default: String(availableParallelism()) },
-    report: { type: 'string', default: 'simulation-report' },
-  },
-});
+const usage = `usage: npm run simulate -- [options]
+  --seeds A-B      these seeds (default 1-20000)
+  --seed N         one seed, with its whole trace on standard output
+  --mutants        for each defect of mutants.ts, the first seed that finds it
+  --workers N      in so many threads (default: one for each processor)
+  --report FOLDER  where the report is kept (default simulation-report)`;
+
+const values = readOptions();
 const workers = whole('--workers', values.workers);
 
 if (values.seed !== undefined) process.exitCode = replay(whole('--seed', values.seed));
@@ -165,6 +162,26 @@ async function huntMutants(): Promise<number> {
     process.stdout.write(`${String(first?.seed ?? '-').padStart(4)}  ${name}: ${reason}\n`);
   }
   return missed === 0 ? 0 : 1;
+}
+
+function readOptions() {
+  try {
+    const { values: given } = parseArgs({
+      options: {
+        help: { type: 'boolean', default: false },
+        seeds: { type: 'string', default: '1-20000' },
+        seed: { type: 'string' },
+        mutants: { type: 'boolean', default: false },
+        workers: { type: 'string', default: String(availableParallelism()) },
+        report: { type: 'string', default: 'simulation-report' },
+      },
+    });
+    if (!given.help) return given;
+  } catch (error) {
+    fail(`${describeError(error)}\n${usage}`);
+  }
+  process.stdout.write(`${usage}\n`);
+  process.exit(0);
 }
 
 function lastLines(text: string, count: number): string {

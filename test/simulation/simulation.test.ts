@@ -10,10 +10,10 @@ import { Totals } from './totals.ts';
 /*
  * The whole cluster in one thread, one clock, one seed: consensus, files, owners and edges are the product's own.
  *
- *   QUADRANT_SEEDS=N         runs seeds 1 .. N instead of 1 .. 25
+ *   QUADRANT_SEEDS=N         runs seeds 1 .. N instead of 1 .. 200
  *   npm run simulate         many more, with a report; `-- --seed N` replays one with its trace
  */
-const count = Number(process.env['QUADRANT_SEEDS'] ?? 25);
+const count = Number(process.env['QUADRANT_SEEDS'] ?? 200);
 const seeds = Array.from({ length: count }, (_, at) => at + 1);
 const workers = Math.max(2, availableParallelism());
 /** Fewer may well miss something. */
