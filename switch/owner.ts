@@ -382,11 +382,10 @@ export class GroupOwner {
     });
   }
 
-  /** No card comes onto file, or is changed, in a group that has not its range, whatever whoever asks believes (R12). */
+  /** No card comes onto file, or is changed by a row that is past, in a group that has not its range (R12). */
   #mayAppend(body: EntryBody): boolean {
     if (body.kind !== 'cards') return true;
     const configuration = this.#options.configuration();
-    const isComing = this.#overlay.unsettledMoves.some(({ direction }) => direction === 'in');
     const places = new Map<string, boolean>();
     const isHere = (bin: string, panCipher: string): boolean => {
       if (configuration === undefined) return true;
@@ -403,10 +402,8 @@ export class GroupOwner {
     return (
       body.added.every(({ bin, panCipher }) => isHere(bin, panCipher)) &&
       body.changes.every(({ card }) => {
-        if (this.#overlay.leftBy(card) !== '') return false;
-        // Of one that comes back the old row is known until all rows have come.
-        const row = isComing ? this.#overlay.cardById(card) : undefined;
-        return row === undefined || isHere('', row.panCipher);
+        const row = this.#overlay.unsettledMoves.length === 0 ? undefined : this.#overlay.cardById(card);
+        return this.#overlay.leftBy(card) === '' && (row === undefined || isHere('', row.panCipher));
       })
     );
   }

@@ -210,18 +210,18 @@ export class ShellEdits {
     what: string,
   ): void {
     const record = entered.find((each) => each.table === table && each.key === key);
-    if (record === undefined) throw new Violation(`${what} was entered without ${table} ${key}`);
-    const before = records.findLast((each) => each.table === table && each.key === key && each.index < record.index);
+    const index = record?.index ?? entered[0]?.index ?? 0;
+    const before = records.findLast((each) => each.table === table && each.key === key && each.index < index);
+    if (record === undefined) {
+      // Somebody else had made the same of the row.
+      if (isSame(table, before?.after ?? null, after)) return;
+      throw new Violation(`${what} was entered without ${table} ${key}`);
+    }
     const replaced = before === undefined || before.after === null ? 0 : before.index;
     if (replaced !== version) {
       throw new Violation(`${what} replaces version ${replaced} of ${table} ${key}, and was made of ${version}`);
     }
-    const row = record.after === null ? undefined : (JSON.parse(record.after) as Row);
-    const isSame =
-      row === undefined || after === undefined
-        ? row === after
-        : columnsOf(table).every((column) => text(row[column]) === text(after[column]));
-    if (!isSame)
+    if (!isSame(table, record.after, after))
       throw new Violation(`${what} was entered as ${String(record.after)}, and was ${JSON.stringify(after)}`);
   }
 
@@ -285,6 +285,13 @@ function isChanged(table: ConfigurationTable, before: Row | undefined, after: Ro
     if (before[column] === after[column]) return false;
     return columnsOf(table).includes(column) || (after[column] !== null && after[column] !== '' && after[column] !== 0);
   });
+}
+
+/** A row of the history, and one as SQLite has it. */
+function isSame(table: ConfigurationTable, logged: string | null, row: Row | undefined): boolean {
+  if (logged === null || row === undefined) return logged === null && row === undefined;
+  const values = JSON.parse(logged) as Row;
+  return columnsOf(table).every((column) => text(values[column]) === text(row[column]));
 }
 
 /** Amounts are text in the log's JSON, flags are booleans. */
