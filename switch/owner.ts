@@ -1,3 +1,6 @@
+/*
+ * Over 500 lines because everything that an owner promises is to be seen, and kept, in one place.
+ */
 import type { Clock } from '../base/clock.ts';
 import type { CardKeys } from '../base/card-keys.ts';
 import { assert, whenReadable } from '../base/errors.ts';
