@@ -63,6 +63,12 @@ const derivedColumns: Readonly<Record<string, readonly string[]>> = {
 
 type Row = Readonly<Record<string, string | number | null>>;
 
+/** Rows are looked for so often before another table or group is tried. */
+const mostTries = 100;
+
+/** There is no row left to plant in. */
+class Exhausted extends Error {}
+
 /** Plants differences at random; no row twice. */
 export class Planter {
   readonly #ground: Ground;
@@ -75,7 +81,22 @@ export class Planter {
     this.#random = random;
   }
 
+  /** What was planted has been mended: its rows can be planted in again. */
+  forget(): void {
+    this.#used.clear();
+  }
+
   plant(kind: PlantKind): Plant {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return this.#plant(kind);
+      } catch (error) {
+        if (!(error instanceof Exhausted) || attempt === mostTries) throw error;
+      }
+    }
+  }
+
+  #plant(kind: PlantKind): Plant {
     switch (kind) {
       case 'changed':
         return this.#edit(kind, 'change', [this.#anyOf(this.#ground.nodes)]);
@@ -201,8 +222,7 @@ export class Planter {
     const cold = coldRows(table.name, this.#ground.coldBefore.get(group) ?? 0);
     const columns = [...table.columns, ...table.derivedColumns];
     const count = Number(readByHand(path, `SELECT count(*) FROM ${table.name} ${cold}`)[0]);
-    assert(count > 0, `${table.name} of group ${group} has rows to plant in`);
-    for (;;) {
+    for (let attempt = 1; count > 0 && attempt <= mostTries; attempt++) {
       const [found] = rowsByHand(
         path,
         `SELECT ${columns.join(', ')} FROM ${table.name} ${cold} ORDER BY ${table.keyColumns.join(', ')} LIMIT 1 OFFSET ${this.#random.below(count)}`,
@@ -217,6 +237,7 @@ export class Planter {
       this.#used.add(names[near.indexOf(0)] ?? '');
       return row;
     }
+    throw new Exhausted(`${table.name} of group ${group} has no rows left to plant in`);
   }
 
   /** As somebody who knows the files: what guards the configuration's tables is told that nothing was done. */
