@@ -2,6 +2,7 @@ import { join } from 'node:path';
 
 import { assert } from '../../base/errors.ts';
 import { configGroup, groupId } from '../../base/identifiers.ts';
+import { maskCardData } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import { groupFileName } from '../../cli/node/thread-writer.ts';
 import type { CompareResult } from '../../compare/report.ts';
@@ -322,7 +323,7 @@ export function unnamedAt(plant: Plant, report: Pick<CompareResult, 'groups'>): 
       found.group === plant.group &&
       found.table === plant.table &&
       namedAs[plant.kind].includes(found.kind) &&
-      Object.entries(plant.key).every(([column, value]) => found.key[column] === value) &&
+      Object.entries(plant.key).every(([column, value]) => found.key[column] === maskCardData(value)) &&
       (plant.column === undefined ||
         ('columns' in found && found.columns.some(({ column }) => column === plant.column))),
   );
