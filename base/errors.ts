@@ -29,14 +29,11 @@ export const errorCatalogue = {
   },
   VERSION_CONFLICT: {
     retryable: false,
-    hint: 'Nothing was changed. Look at what is there now (`quadrant config history`), and enter the change again if it is still wanted.',
-  },
-  CARD_CHANGED: {
-    retryable: false,
-    hint: 'Nothing was changed. Look at the card (quadrant cards get), and enter the change again if it is still wanted.',
+    hint: 'Nothing was changed. Look at what is there now (`quadrant config history`, `quadrant cards history`), and enter the change again if it is still wanted.',
   },
   CARD_CHANGE_REFUSED: { retryable: false, hint: 'Nothing was changed. Correct the named change and enter it again.' },
   CARD_UNKNOWN: { retryable: false, hint: 'Import the card first: quadrant cards import FILE.csv' },
+  QUEUE_REFUSED: { retryable: false, hint: '`quadrant config queue` lists what waits at each node.' },
   CALL_INVALID: { retryable: false, hint: 'CLI and nodes are of different versions, or a flag has a wrong value.' },
   BROKER_UNREACHABLE: {
     retryable: true,

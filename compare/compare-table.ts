@@ -84,6 +84,8 @@ class TablePass {
   readonly #differences: Difference[] = [];
   /** Nodes whose log's hash chain does not verify. */
   readonly #broken = new Set<string>();
+  /** Where: `node index`. */
+  readonly #faults = new Set<string>();
   readonly #nodesThatDiffer = new Set<string>();
   #pending: Finding[] = [];
   #unlisted = 0;
@@ -205,7 +207,7 @@ class TablePass {
   }
 
   async #judge(key: EncodedKey, votes: readonly Vote[], expected: Vote | undefined): Promise<void> {
-    const most = wrongVotes(votes, this.#broken).right;
+    const most = wrongVotes(votes, this.#broken, this.#faultyAt(key)).right;
     const right = expected ?? most;
     const wrong = votes.filter(({ digest }) => digest !== right.digest);
     if (this.#isFull()) {
@@ -312,10 +314,25 @@ class TablePass {
       for (const bearer of bearers) {
         for (const index of answer) {
           this.#broken.add(bearer.node);
+          this.#faults.add(`${bearer.node} ${index}`);
           this.#add({ node: bearer.node, ...this.#place([`i${index}`]), kind: 'broken-chain' });
         }
       }
     }
+  }
+
+  /**
+   * Nodes whose chain is broken at this entry: its hash does not follow, or the next one's does not follow from it. They
+   * are asked for when no chain is whole: two entries that were changed at different nodes leave all of them broken, and
+   * still most know what each entry was.
+   */
+  #faultyAt(key: EncodedKey): ReadonlySet<string> {
+    if (this.#options.chain === undefined || this.#faults.size === 0) return new Set();
+    const index = Number(key[0]?.slice(1));
+    const nodes = this.#options.sides.map(({ node }) => node);
+    return new Set(
+      nodes.filter((node) => this.#faults.has(`${node} ${index}`) || this.#faults.has(`${node} ${index + 1}`)),
+    );
   }
 
   #voters(): SideCaller[] {
@@ -355,13 +372,18 @@ export interface Vote {
 
 type RowColumns = readonly { readonly column: string; readonly digest: string; readonly shown: string }[] | null;
 
-/** Which vote is right, and whose are not. The first vote decides between equal numbers. */
+/**
+ * Which vote is right, and whose are not: what most of those say whose chain is whole; where none is, of those who are not
+ * faulty here. The first vote decides between equal numbers.
+ */
 export function wrongVotes(
   votes: readonly Vote[],
   broken: ReadonlySet<string>,
+  faultyHere: ReadonlySet<string> = new Set(),
 ): { readonly right: Vote; readonly wrong: Vote[] } {
   const sound = votes.filter(({ side }) => !broken.has(side.node));
-  const heard = sound.length > 0 ? sound : votes;
+  const soundHere = votes.filter(({ side }) => !faultyHere.has(side.node));
+  const heard = sound.length > 0 ? sound : soundHere.length > 0 ? soundHere : votes;
   const counts = new Map<string | undefined, number>();
   for (const { digest } of heard) counts.set(digest, (counts.get(digest) ?? 0) + 1);
   const most = Math.max(...counts.values());

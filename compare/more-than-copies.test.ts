@@ -9,6 +9,19 @@ import { copyFile, editByHand, readByHand, rowsByHand, runByHand, temporaryFolde
 import { failed, type CompareSide } from './protocol.ts';
 import { compareSides, copies, differencesOf, sideOf, sidesOf, summaries, verdict } from './testing.ts';
 
+test('entries that were changed at most copies are told by the chain even where every copy is broken somewhere', async (context) => {
+  const { paths, markIndex } = copies(temporaryFolder(context), 200);
+  for (const node of ['n1', 'n2', 'w1'])
+    editByHand(paths[node] ?? '', "UPDATE log SET body = '{}' WHERE log_index = 50");
+  for (const node of ['n3', 'n4']) editByHand(paths[node] ?? '', "UPDATE log SET hash = 'no' WHERE log_index = 90");
+  const result = await compareSides(sidesOf(context, paths), { markIndex });
+  const wrong = differencesOf(result).filter(({ kind }) => kind !== 'broken-chain');
+  assert.deepEqual(
+    wrong.map(({ node, key, row }) => `${node} ${key['log_index'] ?? ''} ${row?.sources.join() ?? ''}`).sort(),
+    ['n1 50 n3,n4', 'n2 50 n3,n4', 'n3 90 n1,n2,w1', 'n4 90 n1,n2,w1', 'w1 50 n3,n4'],
+  );
+});
+
 describe('folds held against a recomputation from the log', () => {
   test('are as the entries make them, and it is said at which node and of how many', async (context) => {
     const { paths, markIndex } = copies(temporaryFolder(context), 2_500);

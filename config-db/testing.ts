@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 
+import Database from 'better-sqlite3';
+
 import { configGroup, nodeId, type NodeId } from '../base/identifiers.ts';
 import type { ConfigurationEntry } from '../store/entry.ts';
 import { chainEntry, encodeBody } from '../store/entry.ts';
@@ -29,6 +31,15 @@ export const sample: Configuration = {
 /** What the shell of Debian's package `sqlite3` says; throws with what it complained of. A machine without it fails. */
 export function shell(path: string, sql: string): string {
   return execFileSync('sqlite3', ['-bail', path], { input: sql, encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'] });
+}
+
+export type ShellConnection = Database.Database;
+
+/** A second connection, as a shell has one that stays open. It checkpoints nothing. */
+export function openShell(path: string): ShellConnection {
+  const shell = new Database(path, { fileMustExist: true, timeout: 0 });
+  shell.pragma('wal_autocheckpoint = 0');
+  return shell;
 }
 
 /** A node's config.db on disk, through the connection that writes it. */

@@ -11,6 +11,8 @@ import {
   type EdgeChange,
   type EdgePending,
   type HeldRestriction,
+  type QueueChange,
+  type QueuedChange,
   type ReversalDue,
   type StandIn,
 } from './edge-store.ts';
@@ -119,6 +121,29 @@ describe("an edge's file", () => {
     bench.clock.runSoon();
     bench.restart();
     assert.deepEqual(bench.pending()?.restrictions, [restriction(2), restriction(3)]);
+  });
+  test('keeps queued changes in order with what became of them, of those that ended the last 200', (context) => {
+    const bench = new Bench(context);
+    const changes = [{ change: '{}', replaces: 4 }];
+    const none = { outcome: 'waiting', index: 0, reason: '', endedAt: 0 } as const;
+    const queued = (number: number): QueuedChange => {
+      return { id: `n1-${number}`, by: 'ann', at: 7, rows: ['node_state n2'], changes, ...none };
+    };
+    const end = { outcome: 'entered', index: 9, reason: '', endedAt: 8 } as const;
+    const submit = (change: QueueChange): void => {
+      bench.file.submit([change], () => undefined);
+    };
+    for (let number = 0; number < 203; number++) submit({ kind: 'queued', queued: queued(number) });
+    for (let number = 0; number < 202; number++) {
+      if (number !== 1) submit({ kind: 'queue-end', end: { id: `n1-${number}`, ...end } });
+    }
+    bench.clock.runSoon();
+    bench.restart();
+    const found = bench.file.queuedChanges();
+    assert.deepEqual(
+      [found[0], found[1]?.id, found.at(-2), found.at(-1)],
+      [queued(1), 'n1-3', { ...queued(201), ...end, changes: [] }, queued(202)],
+    );
   });
   test('withdraws a stand-in and notes its due in one step, or does neither', (context) => {
     const bench = new Bench(context);

@@ -40,6 +40,29 @@ export interface HeldRestriction {
   readonly by: string;
 }
 
+/** What has become of a change that waits at a node; `dropped`: an operator did not want it any more. */
+export type QueueOutcome = 'waiting' | 'entered' | 'refused' | 'dropped';
+
+/** A change of the configuration that is kept at this node until its leader has taken or refused it. */
+export interface QueuedChange {
+  /** Names the change for good, in the log too. */
+  readonly id: string;
+  readonly by: string;
+  /** Wall clock of this node. */
+  readonly at: number;
+  /** Names of its rows, for people. */
+  readonly rows: readonly string[];
+  readonly changes: readonly { readonly change: string; readonly replaces: number }[];
+  readonly outcome: QueueOutcome;
+  /** Of an entered one its log index, 0 when nothing had to be changed. */
+  readonly index: number;
+  readonly reason: string;
+  /** Wall clock when it came to its end; 0 while it waits. */
+  readonly endedAt: number;
+}
+
+export type QueueEnd = Pick<QueuedChange, 'id' | 'outcome' | 'index' | 'reason' | 'endedAt'>;
+
 export type EdgeChange =
   | { readonly kind: 'due'; readonly due: ReversalDue }
   | { readonly kind: 'stand-in'; readonly standIn: StandIn }
@@ -48,6 +71,9 @@ export type EdgeChange =
   | { readonly kind: 'restriction-over'; readonly id: string }
   /** An entry about it has committed, or it never took effect. */
   | { readonly kind: 'settled'; readonly of: 'due' | 'stand-in'; readonly attempt: string };
+
+export type QueueChange =
+  { readonly kind: 'queued'; readonly queued: QueuedChange } | { readonly kind: 'queue-end'; readonly end: QueueEnd };
 
 export interface EdgePending {
   /** The oldest ones, in order. */
@@ -93,7 +119,22 @@ const schema = `
     entered_at_ms INTEGER NOT NULL,
     entered_by TEXT NOT NULL
   ) STRICT;
+  CREATE TABLE IF NOT EXISTS queued_change (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    change_id TEXT NOT NULL UNIQUE,
+    queued_by TEXT NOT NULL,
+    queued_at_ms INTEGER NOT NULL,
+    rows TEXT NOT NULL,
+    changes TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    log_index INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    ended_at_ms INTEGER NOT NULL
+  ) STRICT;
 `;
+
+/** Queued changes that have come to their end and are kept to be looked at. */
+const keptEnds = 200;
 
 /** A shell's lock on the file is waited for so often, and so long each time, without holding up the thread. */
 const busyRetries = 40;
@@ -106,9 +147,11 @@ const busyRetryMs = 5;
 export class EdgeFile implements EdgeStore {
   readonly #clock: Clock;
   readonly #database: Database.Database;
-  readonly #write: (changes: readonly EdgeChange[]) => void;
-  #waiting: { readonly changes: readonly EdgeChange[]; readonly done: (failure: SwitchError | undefined) => void }[] =
-    [];
+  readonly #write: (changes: readonly (EdgeChange | QueueChange)[]) => void;
+  #waiting: {
+    readonly changes: readonly (EdgeChange | QueueChange)[];
+    readonly done: (failure: SwitchError | undefined) => void;
+  }[] = [];
   #scheduled = false;
   #closed = false;
 
@@ -129,7 +172,7 @@ export class EdgeFile implements EdgeStore {
     }
   }
 
-  submit(changes: readonly EdgeChange[], done: (failure: SwitchError | undefined) => void): void {
+  submit(changes: readonly (EdgeChange | QueueChange)[], done: (failure: SwitchError | undefined) => void): void {
     this.#waiting.push({ changes, done });
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -146,6 +189,15 @@ export class EdgeFile implements EdgeStore {
       pending = undefined;
     }
     done(pending);
+  }
+
+  /** Changes that wait, and the last that have come to their end, in order. Throws STORE_UNREADABLE. */
+  queuedChanges(): QueuedChange[] {
+    try {
+      return readQueued(this.#database);
+    } catch (error) {
+      throw new SwitchError('STORE_UNREADABLE', `cannot read edge.db: ${describeError(error)}`, { cause: error });
+    }
   }
 
   /** What was submitted and not yet written is written first. */
@@ -178,7 +230,7 @@ export class EdgeFile implements EdgeStore {
   }
 }
 
-function prepareWrite(database: Database.Database): (changes: readonly EdgeChange[]) => void {
+function prepareWrite(database: Database.Database): (changes: readonly (EdgeChange | QueueChange)[]) => void {
   const insertDue = database.prepare(
     'INSERT OR IGNORE INTO reversal_due (attempt, request_key, group_id, at_ms) VALUES (?, ?, ?, ?)',
   );
@@ -188,11 +240,21 @@ function prepareWrite(database: Database.Database): (changes: readonly EdgeChang
       ' VALUES (?, ?, ?, ?, ?, ?)',
   );
   const deleteRestriction = database.prepare('DELETE FROM restriction WHERE restriction_id = ?');
+  const insertQueued = database.prepare(
+    'INSERT INTO queued_change (change_id, queued_by, queued_at_ms, rows, changes, outcome, log_index, reason,' +
+      ' ended_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
+  );
+  const endQueued = database.prepare(
+    "UPDATE queued_change SET outcome = ?, log_index = ?, reason = ?, ended_at_ms = ?, changes = '[]' WHERE change_id = ?",
+  );
+  const forgetQueued = database.prepare(
+    "DELETE FROM queued_change WHERE outcome <> 'waiting' AND number <= (SELECT max(number) FROM queued_change) - ?",
+  );
   const deleteFrom = {
     due: database.prepare('DELETE FROM reversal_due WHERE attempt = ?'),
     'stand-in': database.prepare('DELETE FROM stand_in WHERE attempt = ?'),
   };
-  const transaction = database.transaction((changes: readonly EdgeChange[]) => {
+  const transaction = database.transaction((changes: readonly (EdgeChange | QueueChange)[]) => {
     for (const change of changes) {
       switch (change.kind) {
         case 'due': {
@@ -213,6 +275,17 @@ function prepareWrite(database: Database.Database): (changes: readonly EdgeChang
         case 'restriction-over':
           deleteRestriction.run(change.id);
           break;
+        case 'queued': {
+          const { id, by, at, rows, changes: wanted, outcome, index, reason, endedAt } = change.queued;
+          insertQueued.run(id, by, at, JSON.stringify(rows), JSON.stringify(wanted), outcome, index, reason, endedAt);
+          break;
+        }
+        case 'queue-end': {
+          const { id, outcome, index, reason, endedAt } = change.end;
+          endQueued.run(outcome, index, reason, endedAt, id);
+          forgetQueued.run(keptEnds);
+          break;
+        }
         case 'settled':
           deleteFrom[change.of].run(change.attempt);
       }
@@ -243,4 +316,18 @@ function readPending(database: Database.Database, maximumDues: number): EdgePend
     )
     .all();
   return { dues, standIns, lastSequence: last?.seq ?? 0, restrictions };
+}
+
+function readQueued(database: Database.Database): QueuedChange[] {
+  return database
+    .prepare<[], Omit<QueuedChange, 'rows' | 'changes'> & { readonly rows: string; readonly changes: string }>(
+      'SELECT change_id AS id, queued_by AS by, queued_at_ms AS at, rows, changes, outcome, log_index AS "index", reason,' +
+        ' ended_at_ms AS endedAt FROM queued_change ORDER BY number',
+    )
+    .all()
+    .map((row) => ({
+      ...row,
+      rows: JSON.parse(row.rows) as QueuedChange['rows'],
+      changes: JSON.parse(row.changes) as QueuedChange['changes'],
+    }));
 }

@@ -106,9 +106,9 @@ describe('a change', () => {
     enter(bench, set({ limit: '7' }));
     assert.equal(
       refusalOf(bench, set({ limit: '8' })),
-      'CARD_CHANGED: the change replaces version 1, and the card is at version 2: set, 2026-03-01T12:00:00.000Z by ann at n3',
+      'VERSION_CONFLICT: the change replaces version 1, and the card is at version 2: set, 2026-03-01T12:00:00.000Z by ann at n3',
     );
-    assert.throws(() => planRequests(bench.ledger, [remove()], context), { code: 'CARD_CHANGED' });
+    assert.throws(() => planRequests(bench.ledger, [remove()], context), { code: 'VERSION_CONFLICT' });
     enter(bench, set({ limit: '8', replaces: 2 }));
     assert.deepEqual([bench.card().limit, bench.card().version], [8n, 3]);
   });
@@ -173,7 +173,7 @@ describe('a restriction', () => {
   });
   test('goes with the status that is set by hand, for whoever sets it names the version that had it', () => {
     const bench = restricted(stolen('n3.1'));
-    assert.match(refusalOf(bench, set({ status: 'active' })), /^CARD_CHANGED/);
+    assert.match(refusalOf(bench, set({ status: 'active' })), /^VERSION_CONFLICT/);
     enter(bench, set({ status: 'blocked', replaces: 2 }));
     assert.deepEqual([bench.card().status, bench.card().version], ['blocked', 4]);
     enter(bench, set({ status: 'active', replaces: 4 }));

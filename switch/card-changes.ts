@@ -93,7 +93,7 @@ export type CardRequest =
   | { readonly kind: 'lift'; readonly panHash: string; readonly restrictions: readonly string[] };
 
 /**
- * The changes that requests make, all or none, each of another card. Throws CARD_UNKNOWN, CARD_CHANGED where a version is
+ * The changes that requests make, all or none, each of another card. Throws CARD_UNKNOWN, VERSION_CONFLICT where a version is
  * not the present one, and CARD_CHANGE_REFUSED; the message says which by its number in `places`, where that is given.
  */
 export function planRequests(
@@ -199,7 +199,7 @@ function refusal(reason: string): SwitchError {
 function changedMeanwhile(card: CardRow, replaces: number): SwitchError {
   const when = new Date(card.enteredAt).toISOString();
   return new SwitchError(
-    'CARD_CHANGED',
+    'VERSION_CONFLICT',
     `the change replaces version ${replaces}, and the card is at version ${card.version}: ${card.change}, ` +
       `${when} by ${card.enteredBy} at ${card.origin}`,
   );

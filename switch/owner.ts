@@ -1,3 +1,6 @@
+/*
+ * Over 500 lines because everything that an owner promises is to be seen, and kept, in one place.
+ */
 import type { Clock } from '../base/clock.ts';
 import type { CardKeys } from '../base/card-keys.ts';
 import { assert, whenReadable } from '../base/errors.ts';
@@ -382,14 +385,14 @@ export class GroupOwner {
     });
   }
 
-  /** No card comes onto file, or is changed, in a group that has not its range, whatever whoever asks believes (R12). */
+  /** No card comes onto file, or is changed by a row that is past, in a group that has not its range (R12). */
   #mayAppend(body: EntryBody): boolean {
     if (body.kind !== 'cards') return true;
     const configuration = this.#options.configuration();
     const places = new Map<string, boolean>();
     const isHere = (bin: string, panCipher: string): boolean => {
       if (configuration === undefined) return true;
-      let range = configuration.rangeOfAll(bin);
+      let range = bin === '' ? undefined : configuration.rangeOfAll(bin);
       if (range === undefined) {
         const pan = this.#options.cardKeys.decrypt(panCipher);
         if (pan === undefined) return true;
@@ -401,7 +404,10 @@ export class GroupOwner {
     };
     return (
       body.added.every(({ bin, panCipher }) => isHere(bin, panCipher)) &&
-      body.changes.every(({ card }) => this.#overlay.leftBy(card) === '')
+      body.changes.every(({ card }) => {
+        const row = this.#overlay.unsettledMoves.length === 0 ? undefined : this.#overlay.cardById(card);
+        return this.#overlay.leftBy(card) === '' && (row === undefined || isHere('', row.panCipher));
+      })
     );
   }
 

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import type { CardKeys } from '../base/card-keys.ts';
 import { cardId } from '../base/identifiers.ts';
 import type { EntryBody } from '../store/entry.ts';
 import type { RangeMoveRow } from '../store/range-move.ts';
 import { nextStep, placeOf, type MoveState } from './range-moves.ts';
 import { duplicateKey } from './request.ts';
-import { configurationView, group, localPan, otherGroup, OwnerBench, requestOf } from './testing.ts';
+import { configurationView, group, localPan, otherGroup, OwnerBench, pan, requestOf } from './testing.ts';
 
 const move = { prefix: '990001', to_group: otherGroup, move_id: 'm' };
 const row = (direction: 'out' | 'in', changes: Partial<RangeMoveRow> = {}): RangeMoveRow => ({
@@ -163,4 +164,14 @@ describe('an owner whose range leaves', () => {
     bench.owner.append(gone);
     assert.equal(bench.owner.append(cards), undefined);
   });
+});
+
+test('an owner takes no change of a card that comes back, of which it knows the old row, before all rows have come', () => {
+  const bench = new OwnerBench({ cardKeys: { decrypt: () => pan } as unknown as CardKeys }).ready();
+  const change = { kind: 'set', card: cardId(group, 1, 1, 0), expiry: '2912', limit: '1' } as const;
+  const cards = { kind: 'cards', at: 1, by: 'test', origin: 'n1', added: [], changes: [change] } as const;
+  assert.notEqual(bench.owner.append(cards), undefined);
+  const coming = { move: 'm', prefix: '990001', from: otherGroup, outIndex: 9, part: 1, cards: 1, through: '' };
+  bench.owner.append({ kind: 'range-rows', at: 1, configIndex: 1, ...coming, rows: [] });
+  assert.equal(bench.owner.append(cards), undefined);
 });

@@ -1,7 +1,31 @@
 import { createInterface } from 'node:readline/promises';
 
+import { SwitchError } from '../../base/errors.ts';
 import { UsageError } from '../acquirer/usage.ts';
-import type { CommandContext } from '../context.ts';
+import { nodeOf, type CommandContext } from '../context.ts';
+import type { OperatorBus } from '../operator-bus.ts';
+
+/** What one node answers, or each; `missing`: those that did not. */
+export async function askNodes(
+  bus: Pick<OperatorBus, 'call' | 'topology'>,
+  node: string | undefined,
+  method: string,
+): Promise<{ readonly answers: { readonly node: string; readonly answer: unknown }[]; readonly missing: string[] }> {
+  const asked = node === undefined ? bus.topology.nodes.map(({ id }) => id) : [nodeOf(bus.topology, node)];
+  const missing: string[] = [];
+  const answers = await Promise.all(
+    asked.map(async (id) => {
+      try {
+        return [{ node: id, answer: await bus.call(id, method, {}) }];
+      } catch (error) {
+        if (!(error instanceof SwitchError && error.code === 'NODE_UNREACHABLE')) throw error;
+        missing.push(id);
+        return [];
+      }
+    }),
+  );
+  return { answers: answers.flat(), missing };
+}
 
 /** Asks before something is destroyed or entered. Without a terminal, only `--yes` can say so: UsageError. */
 export async function confirm(context: CommandContext, question: string, yes: boolean): Promise<boolean> {

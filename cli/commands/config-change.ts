@@ -21,6 +21,7 @@ import {
 import { systemErrorCode, UsageError } from '../acquirer/usage.ts';
 import { exitCode, formatTable, nodeOf, operatorName, reachableNode, type CommandContext } from '../context.ts';
 import { maximumEntryBytes } from '../node/configuration-desk.ts';
+import { describe, type QueuedReport } from '../node/change-queue.ts';
 import { encodeChanges } from '../node/configuration-calls.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
@@ -34,6 +35,7 @@ export interface ChangeOptions {
   readonly node?: string;
   readonly replaces?: string;
   readonly dryRun?: boolean;
+  readonly queue?: boolean;
   readonly yes?: boolean;
   readonly json?: boolean;
 }
@@ -42,6 +44,7 @@ export function withChangeFlags(command: Command): Command {
   return command
     .option('--node <id>', 'where to enter it (default: the first node that answers)')
     .option('--dry-run', 'show every row as each node would hold it, and enter nothing')
+    .option('--queue', 'keep it at that node until `config` has a majority: see `config queue`')
     .option('--yes', 'do not ask')
     .option('--json', 'as JSON');
 }
@@ -108,6 +111,12 @@ async function enter(
   node: ReturnType<typeof nodeOf>,
   changes: readonly VersionedChange[],
 ): Promise<number> {
+  const parameters = { by: operatorName(), changes: encoded(changes) };
+  return (await bus.call(node, 'configuration.enter', parameters)) as number;
+}
+
+/** Throws CONFIGURATION_REFUSED when it is too large to be one change. */
+function encoded(changes: readonly VersionedChange[]): ReturnType<typeof encodeChanges> {
   const bytes = changes.reduce((sum, each) => sum + encodeConfigurationChange(each.change).length, 0);
   if (bytes > maximumEntryBytes) {
     throw new SwitchError(
@@ -116,8 +125,29 @@ async function enter(
       { hint: 'Nothing was changed. Enter it in parts: the first with all groups, each later one with more ranges.' },
     );
   }
-  const parameters = { by: operatorName(), changes: encodeChanges(changes) };
-  return (await bus.call(node, 'configuration.enter', parameters)) as number;
+  return encodeChanges(changes);
+}
+
+/** The node keeps the change and brings it, and says what has become of it so far. */
+async function queue(
+  context: CommandContext,
+  bus: OperatorBus,
+  node: ReturnType<typeof nodeOf>,
+  changes: readonly VersionedChange[],
+  options: ChangeOptions,
+): Promise<number> {
+  const parameters = { by: operatorName(), changes: encoded(changes) };
+  const report = (await bus.call(node, 'configuration.queue', parameters)) as QueuedReport;
+  if (options.json === true) context.printJson(report);
+  else {
+    context.print(`${report.id}: ${describe(report)}.`);
+    if (report.outcome === 'waiting') {
+      context.print(
+        `${node} keeps it, and enters it once when the configuration has a majority: quadrant config queue`,
+      );
+    }
+  }
+  return report.outcome === 'refused' ? exitCode.failed : exitCode.good;
 }
 
 /** Reads what is there, makes the changes of it, and enters or shows them. */
@@ -141,6 +171,7 @@ export async function change(
     if (!(await confirm(context, `Enter the change of ${rows} into the cluster?`, options.yes === true))) {
       return exitCode.failed;
     }
+    if (options.queue === true) return queue(context, bus, node, changes, options);
     const index = await enter(bus, node, changes);
     if (options.json === true) context.printJson({ index });
     else context.print(index === 0 ? 'Nothing to change: every row is as wanted.' : `Entered at index ${index}.`);

@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
 
-import { SwitchError } from '../../base/errors.ts';
 import type { ShellEdit } from '../../config-db/shell-edits.ts';
-import { exitCode, formatTable, nodeOf } from '../context.ts';
+import { exitCode, formatTable } from '../context.ts';
 import type { OperatorBus } from '../operator-bus.ts';
 import type { RunCommand } from '../run-command.ts';
+import { askNodes } from './asking.ts';
 import { counted } from './wording.ts';
 
 /** `quadrant config shell --json`. */
@@ -20,20 +20,11 @@ export async function shellReport(
   bus: Pick<OperatorBus, 'call' | 'topology'>,
   node: string | undefined,
 ): Promise<ShellReport> {
-  const asked = node === undefined ? bus.topology.nodes.map(({ id }) => id) : [nodeOf(bus.topology, node)];
-  const missing: string[] = [];
-  const nodes = await Promise.all(
-    asked.map(async (id) => {
-      try {
-        return [{ node: id, edits: (await bus.call(id, 'configuration.edits', {})) as readonly ShellEdit[] }];
-      } catch (error) {
-        if (!(error instanceof SwitchError && error.code === 'NODE_UNREACHABLE')) throw error;
-        missing.push(id);
-        return [];
-      }
-    }),
-  );
-  return { nodes: nodes.flat(), missing };
+  const { answers, missing } = await askNodes(bus, node, 'configuration.edits');
+  return {
+    nodes: answers.map(({ node: at, answer: edits }) => ({ node: at, edits: edits as readonly ShellEdit[] })),
+    missing,
+  };
 }
 
 export function shellText({ nodes, missing }: ShellReport): string {

@@ -5,6 +5,7 @@ import { UsageError } from '../acquirer/usage.ts';
 import { exitCode, formatTable, reachableNode, type CommandContext } from '../context.ts';
 import type { ListedRow } from '../node/configuration-reports.ts';
 import type { RunCommand } from '../run-command.ts';
+import { registerConfigQueue } from './config-queue.ts';
 import { registerConfigShell } from './config-shell.ts';
 import { readCardNumber } from './asking.ts';
 import { registerChanges } from './config-change.ts';
@@ -15,6 +16,7 @@ import { registerReports } from './config-show.ts';
 export function registerConfig(program: Command, run: RunCommand): void {
   const config = program.command('config').description('ranges, failover map, limits and links');
   registerConfigShell(config, run);
+  registerConfigQueue(config, run);
   config
     .command('list')
     .description('the configuration as a node holds it: what was entered, and what the node made of it')

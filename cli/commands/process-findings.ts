@@ -61,6 +61,21 @@ export function editsByShell({ id, edits }: ProcessStatus): Finding[] {
   return found;
 }
 
+/** Changes that an operator had kept at a node until `config` has a majority. */
+export function changesQueued({ id, queue }: ProcessStatus): Finding[] {
+  const found: Finding[] = [];
+  if (queue.waiting > 0) {
+    const [changes, wait] = [counted(queue.waiting, 'change'), queue.waiting === 1 ? 'waits' : 'wait'];
+    found.push(...note(`${id} has ${changes} of the configuration queued that ${wait} for the leader of config`));
+  }
+  if (queue.last !== null) {
+    found.push(
+      ...note(`a change that was queued at ${id} was refused: ${queue.last}. \`quadrant config queue\` lists them`),
+    );
+  }
+  return found;
+}
+
 /** Nodes that had to go to another site's broker ask every two seconds whether their own is back. */
 export function awayFromTheirBrokers(topology: Topology, answered: readonly ProcessStatus[]): Finding[] {
   const byBroker = new Map<string, string[]>();

@@ -273,6 +273,23 @@ const table: readonly (readonly [
     ],
   ],
   [
+    'changes that are queued at a node are said, and the last that was refused',
+    {
+      processes: {
+        n2: { queue: { waiting: 2, last: null } },
+        n3: { queue: { waiting: 0, last: 'VERSION_CONFLICT: version 9 is there' } },
+      },
+    },
+    [
+      ['note', 'n2 has 2 changes of the configuration queued that wait for the leader of config'],
+      [
+        'note',
+        'a change that was queued at n3 was refused: VERSION_CONFLICT: version 9 is there. `quadrant config queue` lists ' +
+          'them',
+      ],
+    ],
+  ],
+  [
     'a peer with another nodes.yaml is named with the difference',
     { processes: { n1: { mismatch: [{ peer: 'n4', difference: 'nodes[3].site (west, north)' }] } } },
     [

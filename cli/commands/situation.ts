@@ -1,6 +1,12 @@
 import { voters as configuredVoters, type Topology } from '../../base/topology.ts';
 import type { GroupStatus, ProcessStatus } from '../node/status.ts';
-import { awayFromTheirBrokers, editsByShell, troubleWithDisk, versionsApart } from './process-findings.ts';
+import {
+  awayFromTheirBrokers,
+  changesQueued,
+  editsByShell,
+  troubleWithDisk,
+  versionsApart,
+} from './process-findings.ts';
 import { counted, groupNames, lasting, listed, note, problem, type Finding } from './wording.ts';
 
 /** What every process answered, in the order of nodes.yaml, the witness last; undefined: it did not. */
@@ -231,6 +237,7 @@ function ofProcess(status: ProcessStatus): Finding[] {
   found.push(...troubleWithDisk(status));
   found.push(...salvaged(status));
   found.push(...editsByShell(status));
+  found.push(...changesQueued(status));
   return found;
 }
 

@@ -21,9 +21,10 @@ import {
 } from './configuration-desk.ts';
 import { ConfigurationReports } from './configuration-reports.ts';
 import type { Consensus } from './consensus.ts';
+import type { KeptChange } from './change-carrier.ts';
+import type { ChangeQueue, QueuedReport } from './change-queue.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 import type { CallRequest } from './peer-calls.ts';
-import type { ShellChange } from './shell-desk.ts';
 
 const versionedChanges = z
   .array(z.strictObject({ change: z.string().max(200_000), replaces: z.int().min(0) }))
@@ -40,6 +41,9 @@ const schemas = {
   'configuration.preview': z.strictObject({ changes: versionedChanges }),
   'configuration.explain': z.strictObject({ pan }),
   'configuration.enter': z.strictObject({ by, changes: versionedChanges }),
+  'configuration.queue': z.strictObject({ by, changes: versionedChanges }),
+  'configuration.queued': z.strictObject({}),
+  'configuration.drop': z.strictObject({ id: z.string().max(100), by }),
   'configuration.lead': z.strictObject({
     id: z.string().min(1).max(100),
     by,
@@ -52,6 +56,9 @@ const schemas = {
 /** Edits by the shell in one answer. */
 const maximumShownEdits = 100;
 
+/** An operator who queues a change hears what became of it when that is known so soon. */
+const queuedAnswerMs = 2000;
+
 /** Those that only nodes make to each other. */
 export const configurationPeerMethods = ['configuration.lead'] as const;
 
@@ -63,6 +70,8 @@ export interface ConfigurationCallsOptions {
   readonly log: Logger;
   readonly groups: Groups;
   readonly consensus: Pick<Consensus, 'enter' | 'status'>;
+  /** Changes that wait at this node. */
+  readonly changeQueue: () => ChangeQueue;
 }
 
 /** What these calls need of the node's other calls. */
@@ -108,9 +117,19 @@ export class ConfigurationCalls {
         return this.#reports.preview(decodeChanges(parse(schemas['configuration.preview'], request).changes));
       case 'configuration.enter': {
         const parameters = parse(schemas['configuration.enter'], request);
-        const { self: origin, random } = this.#options;
-        const id = `${origin}-${random.bytes(12).toString('hex')}`;
-        return this.#tools.atOwner(configGroup, 'configuration.lead', { ...parameters, id, origin });
+        const { self: origin } = this.#options;
+        return this.#tools.atOwner(configGroup, 'configuration.lead', { ...parameters, id: this.#newId(), origin });
+      }
+      case 'configuration.queue':
+        return this.#queue(parse(schemas['configuration.queue'], request));
+      case 'configuration.queued':
+        parse(schemas['configuration.queued'], request);
+        return this.#options.changeQueue().list();
+      case 'configuration.drop': {
+        const { id, by: who } = parse(schemas['configuration.drop'], request);
+        return asPromise<QueuedReport>((done) => {
+          this.#options.changeQueue().drop(id, who, done);
+        });
       }
       case 'configuration.lead': {
         const { changes, origin, ends, ...rest } = parse(schemas['configuration.lead'], request);
@@ -137,10 +156,29 @@ export class ConfigurationCalls {
     });
   }
 
-  /** A change that the sqlite3 shell has made in this node's file: the log index, 0 when nothing had to be changed. */
-  async enterShellChange(change: ShellChange): Promise<number> {
+  /** A change that this node keeps until it is known what became of it: the log index, 0 when nothing had to be changed. */
+  async enterKept(change: KeptChange): Promise<number> {
     const parameters = { ...change, origin: this.#options.self };
     return (await this.#tools.atOwner(configGroup, 'configuration.lead', parameters)) as number;
+  }
+
+  /** Names a change for good. */
+  #newId(): string {
+    return `${this.#options.self}-${this.#options.random.bytes(12).toString('hex')}`;
+  }
+
+  /** Keeps a change here, and says what has become of it when it has been brought, or that it waits. */
+  async #queue({ by: who, changes }: z.infer<(typeof schemas)['configuration.queue']>): Promise<QueuedReport> {
+    const queue = this.#options.changeQueue();
+    const id = this.#newId();
+    // What no configuration may hold is told at once, and not kept.
+    decodeChanges(changes);
+    await asPromise<undefined>((done) => {
+      queue.add({ id, by: who, changes }, done);
+    });
+    return asPromise<QueuedReport>((done) => {
+      queue.whenEnded(id, queuedAnswerMs, done);
+    });
   }
 
   async #enterChange(request: ChangeRequest): Promise<number> {
@@ -175,6 +213,15 @@ function configurationLog(consensus: Pick<Consensus, 'enter' | 'status'>): Confi
       void orNothing(consensus.enter(configGroup, body)).then(done);
     },
   };
+}
+
+function asPromise<Value>(ask: (done: (outcome: Value | SwitchError) => void) => void): Promise<Value> {
+  return new Promise((resolve, reject) => {
+    ask((outcome) => {
+      if (outcome instanceof SwitchError) reject(outcome);
+      else resolve(outcome);
+    });
+  });
 }
 
 /** Consensus has ended where it rejects: the node is stopping. */

@@ -159,6 +159,9 @@ function ofRequests({ status, requests, shared }: MetricsSource): MetricFamily[]
       { labels: { outcome: 'entered' }, value: status.edits.entered },
       { labels: { outcome: 'undone' }, value: status.edits.refused },
     ]),
+    gauge('quadrant_configuration_changes_queued', 'changes of the configuration that wait at this node', [
+      { value: status.queue.waiting },
+    ]),
     counter('quadrant_shell_watch_restored_total', 'times the triggers of config.db had been changed by hand', [
       { value: status.edits.restored },
     ]),

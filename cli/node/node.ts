@@ -15,10 +15,12 @@ import { ReplayGuard } from '../../base/replay-guard.ts';
 import { Sealer } from '../../base/sealing.ts';
 import { voters, type Endpoint, type NodeSpecification, type Topology } from '../../base/topology.ts';
 import { connectNatsBus, type NatsBus } from '../../replication/nats-bus.ts';
+import { indexOfChange } from '../../config-db/configuration-history.ts';
 import { closedShellEdits } from '../../config-db/shell-edits.ts';
 import { acquireFolderLock, type FolderLock } from '../../store/folder-lock.ts';
 import { EdgeFile } from '../../store/edge-store.ts';
 import { countStandIns } from '../../store/ledger-reports.ts';
+import type { GroupReader } from '../../store/log-reader.ts';
 import { NodeState } from '../../store/node-state.ts';
 import { currentGroupFile } from '../../store/snapshot-install.ts';
 import { SalvageFile } from '../../store/salvage.ts';
@@ -30,6 +32,8 @@ import { iso87Ascii } from '../../switch/iso8583/spec.ts';
 import { Session } from '../../switch/session.ts';
 import { operatorId, readSecrets, type ProcessSecrets } from '../cluster/secrets.ts';
 import { purgeCards } from './cards-desk.ts';
+import { ChangeQueue } from './change-queue.ts';
+import type { Bring } from './change-carrier.ts';
 import { Consensus } from './consensus.ts';
 import { brokerLine } from './broker-line.ts';
 import type { ConsensusEvent, ConsensusStatus } from './consensus-thread.ts';
@@ -43,7 +47,7 @@ import { errorReply, PeerCalls, type CallReply, type CallRequest } from './peer-
 import { RepairDesk } from './repair-desk.ts';
 import { processStatus, siteOf } from './process-status.ts';
 import { diskStatus, processResources } from './resources.ts';
-import { noEdits, type ProcessStatus } from './status.ts';
+import { noEdits, noQueue, type ProcessStatus } from './status.ts';
 import { ShellDesk } from './shell-desk.ts';
 import { groupFileName, groupOfFile } from './thread-writer.ts';
 
@@ -65,8 +69,8 @@ const onlyLink = 'acquirer';
 const maximumAnswerBytes = 950_000;
 const tickMs = 25;
 const slowTickMs = 1000;
-/** How soon an edit by the sqlite3 shell that the writer has noticed goes on its way. */
-const shellTickMs = 100;
+/** How soon a change that this node keeps, of the sqlite3 shell or queued, goes on its way. */
+const keptTickMs = 100;
 /** A pause of the deciding thread that acquirers notice. */
 const longDelayMs = 250;
 const closeGraceMs = 3000;
@@ -101,6 +105,7 @@ export class QuadrantNode {
   #operations: Operations | undefined;
   #mover: RangeMover | undefined;
   #shellDesk: ShellDesk | undefined;
+  #changeQueue: ChangeQueue | undefined;
   #server: AcquirerServer | undefined;
   #ticks: Timer[] = [];
   #stopping = false;
@@ -289,6 +294,7 @@ export class QuadrantNode {
       reversalsDue: this.#edge?.reversalsDue ?? 0,
       standIn: this.#standIns(),
       edits: this.#shellDesk?.status ?? noEdits,
+      queue: this.#changeQueue?.status ?? noQueue,
       restrictionsUndelivered: this.#edge?.undeliveredRestrictions.length ?? 0,
       salvage: (group) => this.#files?.salvage.counts(group) ?? { pending: 0, adopted: 0, voided: 0 },
       counters: {
@@ -369,8 +375,9 @@ export class QuadrantNode {
       this.#edge?.tick();
       this.#mover?.tick();
     });
-    this.#every(shellTickMs, () => {
+    this.#every(keptTickMs, () => {
       this.#shellDesk?.tick();
+      this.#changeQueue?.tick();
     });
     this.#every(slowTickMs, () => {
       this.#lookAtEdgeFile();
@@ -495,6 +502,7 @@ export class QuadrantNode {
       consensus: this.#consensus,
       cardKeys,
       pendingStandIns: () => edge.standIns,
+      changeQueue: () => changeQueue,
       restrict: (card, kept, entered) => edge.restrict(card, kept, entered),
       callPeer: (to, request, timeoutMs) => calls.call(to, request, timeoutMs),
     });
@@ -508,12 +516,27 @@ export class QuadrantNode {
       },
       serve: (_from, request) => operations.serve('peer', request),
     });
+    const bring: Bring = (change, done) => {
+      void operations.enterKept(change).then(done, done);
+    };
+    const database = (): GroupReader['database'] | undefined => groups.hosted.get(configGroup)?.reader.database;
+    const changeQueue = new ChangeQueue({
+      clock,
+      log: this.#options.log,
+      store: edgeFile,
+      bring,
+      indexOf: (change) => {
+        const file = database();
+        return file && indexOfChange(file, change);
+      },
+    });
+    this.#changeQueue = changeQueue;
     this.#shellDesk = new ShellDesk({
       self: id,
       clock,
       log: this.#options.log,
-      database: () => groups.hosted.get(configGroup)?.reader.database,
-      bring: (change) => operations.enterShellChange(change),
+      database,
+      bring,
       close: (outcome) => {
         this.#consensus.post({ kind: 'close-edit', group: configGroup, outcome });
       },

@@ -37,6 +37,9 @@ function operations(): Operations {
     groups,
     cardKeys: new CardKeys(1, Buffer.alloc(32, 1), Buffer.alloc(32, 2)),
     pendingStandIns: () => [],
+    changeQueue: () => {
+      throw new Error('nothing is queued');
+    },
     restrict: () => undefined,
     callPeer: () => Promise.reject(new Error('nobody is called')),
   });

@@ -4,7 +4,7 @@
 import { z } from 'zod';
 
 import type { CardKeys } from '../../base/card-keys.ts';
-import { delay, waitFor } from '../../base/clock.ts';
+import { waitFor } from '../../base/clock.ts';
 import { describeError, SwitchError, type ErrorCode, errorCatalogue } from '../../base/errors.ts';
 import { groupId, nodeId, type GroupId, type NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
@@ -26,7 +26,8 @@ import { ConfigurationCalls, configurationPeerMethods, type ConfigurationCallsOp
 import type { Consensus } from './consensus.ts';
 import type { Groups, HostedGroup } from './groups.ts';
 import { planRanges, rangesOnTheirWay } from './range-desk.ts';
-import type { ShellChange } from './shell-desk.ts';
+import type { KeptChange } from './change-carrier.ts';
+import { callLeader, leaderTimeoutMs } from './leader-calls.ts';
 import { errorReply, type CallReply, type CallRequest } from './peer-calls.ts';
 
 export interface OperationsOptions extends ConfigurationCallsOptions, CardCallsOptions {
@@ -82,8 +83,6 @@ export interface LedgerVoided {
 
 /** Approvals in stand-in of one group in one report, the newest: what fits an answer. */
 const maximumStandIns = 500;
-const ownerTimeoutMs = 5000;
-const retryMs = 100;
 
 /**
  * What a node does when it is called, by an operator or by another node: every method with the shape of its
@@ -109,9 +108,9 @@ export class Operations {
     });
   }
 
-  /** A change that the sqlite3 shell has made in this node's file: the log index, 0 when nothing had to be changed. */
-  enterShellChange(change: ShellChange): Promise<number> {
-    return this.#configurations.enterShellChange(change);
+  /** A change that this node keeps until it is known what became of it: the log index, 0 when nothing had to be changed. */
+  enterKept(change: KeptChange): Promise<number> {
+    return this.#configurations.enterKept(change);
   }
 
   async serve(caller: 'operator' | 'peer', request: CallRequest): Promise<CallReply> {
@@ -177,26 +176,21 @@ export class Operations {
   /** Has the group's leader carry out a call that may be repeated; tries for a while when it is not there. */
   async #atOwner(group: GroupId, method: string, parameters: unknown): Promise<unknown> {
     const { clock, self, groups, callPeer } = this.#options;
-    const deadline = clock.monotonicMs() + ownerTimeoutMs;
-    for (;;) {
-      const leader = groups.leaderOf(group);
-      const remainingMs = deadline - clock.monotonicMs();
-      const request = { method, parameters };
-      const reply: CallReply =
-        leader === undefined
-          ? errorReply(new SwitchError('OWNER_UNREACHABLE', `nobody leads group ${group}`))
-          : leader === self
-            ? await this.#servePeer(request)
-            : await callPeer(leader, request, Math.max(remainingMs, 1));
-      if (reply.kind === 'result') return reply.result;
-      const code = reply.code as ErrorCode;
-      const retryable = code in errorCatalogue && errorCatalogue[code].retryable;
-      if (!retryable || clock.monotonicMs() >= deadline) {
-        if (code in errorCatalogue) throw new SwitchError(code, reply.message, { hint: reply.hint });
-        throw new Error(reply.message);
-      }
-      await delay(clock, retryMs);
-    }
+    const reply = await new Promise<CallReply>((resolve) => {
+      const options = {
+        self,
+        clock,
+        leaderOf: (of: GroupId) => groups.leaderOf(of),
+        serve: (request: CallRequest, done: (reply: CallReply) => void) => void this.#servePeer(request).then(done),
+        callPeer: (to: NodeId, request: CallRequest, timeoutMs: number, done: (reply: CallReply) => void) =>
+          void callPeer(to, request, timeoutMs).then(done),
+      };
+      callLeader(options, group, { method, parameters }, resolve);
+    });
+    if (reply.kind === 'result') return reply.result;
+    if (reply.code in errorCatalogue)
+      throw new SwitchError(reply.code as ErrorCode, reply.message, { hint: reply.hint });
+    throw new Error(reply.message);
   }
 
   /** The same call made to this node itself: parameters take the same way as over the bus. */
@@ -241,7 +235,7 @@ export class Operations {
       return { group, term: status.term, index: status.last, voters: status.voters.map(({ id }) => id) };
     };
     return waitFor(clock, now, {
-      timeoutMs: ownerTimeoutMs,
+      timeoutMs: leaderTimeoutMs,
       onTimeout: () =>
         new SwitchError('OWNER_UNREACHABLE', `the others left in group ${group} do not vote for ${self}`),
     });

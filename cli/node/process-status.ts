@@ -22,6 +22,7 @@ export interface StatusParts {
   readonly reversalsDue: number;
   readonly standIn: ProcessStatus['standIn'];
   readonly edits: ProcessStatus['edits'];
+  readonly queue: ProcessStatus['queue'];
   readonly restrictionsUndelivered: number;
   readonly salvage: (group: GroupId) => GroupStatus['salvage'];
   readonly counters: Readonly<Record<string, number>>;
@@ -68,6 +69,7 @@ export function processStatus(parts: StatusParts): ProcessStatus {
     reversalsDue: parts.reversalsDue,
     standIn: parts.standIn,
     edits: parts.edits,
+    queue: parts.queue,
     restrictionsUndelivered: parts.restrictionsUndelivered,
     disk: parts.disk,
     ...(consensus.mismatches.length > 0 ? { mismatch: consensus.mismatches } : {}),

@@ -9,7 +9,8 @@ import { closedShellEdits } from '../../config-db/shell-edits.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { configGroup } from '../../base/identifiers.ts';
 import type { EditOutcome } from '../../store/group-file.ts';
-import { ShellDesk, type ShellChange } from './shell-desk.ts';
+import type { KeptChange } from './change-carrier.ts';
+import { ShellDesk } from './shell-desk.ts';
 
 const edit = 'UPDATE acquirer_link SET deadline_ms = 999;';
 
@@ -17,11 +18,11 @@ const edit = 'UPDATE acquirer_link SET deadline_ms = 999;';
 class Bench {
   readonly config: ConfigFile;
   readonly clock = new ManualClock();
-  readonly brought: ShellChange[] = [];
+  readonly brought: KeptChange[] = [];
   readonly said: string[] = [];
   readonly outcomes: EditOutcome[] = [];
   readonly desk: ShellDesk;
-  leader: (change: ShellChange) => number = (change) => this.enter(change);
+  leader: (change: KeptChange) => number = (change) => this.enter(change);
 
   constructor(context: TestContext, config = new ConfigFile(context).enterSample()) {
     this.config = config;
@@ -38,9 +39,13 @@ class Bench {
       clock: this.clock,
       log: { info: say, warn: say } as never,
       database: () => reader.database,
-      bring: async (change) => {
+      bring: (change, done) => {
         this.brought.push(change);
-        return Promise.resolve(this.leader(change));
+        try {
+          done(this.leader(change));
+        } catch (error) {
+          done(error as Error);
+        }
       },
       close: (outcome) => {
         this.outcomes.push(outcome);
@@ -49,7 +54,7 @@ class Bench {
     });
   }
 
-  enter({ id, by, changes }: ShellChange): number {
+  enter({ id, by, changes }: KeptChange): number {
     return this.config.enterText(
       changes.map(({ change }) => change),
       { id, by },

@@ -1,19 +1,11 @@
 import type { Clock } from '../../base/clock.ts';
-import { describeError, SwitchError } from '../../base/errors.ts';
 import type { NodeId } from '../../base/identifiers.ts';
 import type { Logger } from '../../base/log.ts';
 import { readProposal, readShellEdits, type ShellEdit } from '../../config-db/shell-edits.ts';
-import type { ProposedChange } from '../../config-db/shell-proposal.ts';
 import type { EditOutcome } from '../../store/group-file.ts';
 import type { GroupReader } from '../../store/log-reader.ts';
+import { ChangeCarrier, type Bring, type Carried } from './change-carrier.ts';
 import type { EditStatus } from './status.ts';
-
-/** A change by the shell as it goes to the desk at the leader of `config`. */
-export interface ShellChange {
-  readonly id: string;
-  readonly by: string;
-  readonly changes: readonly ProposedChange[];
-}
 
 export interface ShellDeskOptions {
   readonly self: NodeId;
@@ -21,15 +13,13 @@ export interface ShellDeskOptions {
   readonly log: Pick<Logger, 'info' | 'warn'>;
   /** A reader of config.db; undefined while there is none. */
   readonly database: () => GroupReader['database'] | undefined;
-  /** Enters a change once, however often it is brought: the log index; 0 when every row is as wanted already. */
-  readonly bring: (change: ShellChange) => Promise<number>;
+  readonly bring: Bring;
   /** Has it noted in config.db that an edit came to nothing. */
   readonly close: (outcome: EditOutcome) => void;
   /** Edits that had come to their end before this process started: nothing is said of them any more. */
   readonly closedBefore: readonly string[];
 }
 
-const retryMs = 1000;
 const saidForMs = 3_600_000;
 /** Edits looked at; more than these never change any more. */
 const maximumEdits = 1000;
@@ -46,12 +36,12 @@ export class ShellDesk {
   #waiting = 0;
   #last: { readonly outcome: 'refused' | 'restored'; readonly reason: string; readonly atMs: number } | undefined;
   #seen: { readonly database: GroupReader['database']; readonly version: unknown } | undefined;
-  #bringing: string | undefined;
-  #notBeforeMs = 0;
+  readonly #carrier: ChangeCarrier;
 
   constructor(options: ShellDeskOptions) {
     this.#options = options;
     this.#closed = new Set(options.closedBefore);
+    this.#carrier = new ChangeCarrier(options.clock, options.bring);
   }
 
   get status(): EditStatus {
@@ -70,37 +60,32 @@ export class ShellDesk {
     if (database === undefined) return;
     const version = database.pragma('data_version', { simple: true });
     const isNew = this.#seen?.database !== database || this.#seen.version !== version;
-    if (!isNew && (this.#waiting === 0 || this.#bringing !== undefined)) return;
+    if (!isNew && (this.#waiting === 0 || !this.#carrier.mayCarry)) return;
     this.#seen = { database, version };
     const edits = readShellEdits(database, maximumEdits).reverse();
     for (const edit of edits) if (edit.outcome !== 'waiting' && !this.#closed.has(edit.change)) this.#told(edit);
     const waiting = edits.filter(({ outcome }) => outcome === 'waiting');
     this.#waiting = waiting.length;
     const [next] = waiting;
-    if (next !== undefined && this.#bringing === undefined && this.#options.clock.monotonicMs() >= this.#notBeforeMs) {
-      void this.#bring(next, readProposal(database, next.sequence));
-    }
+    if (next === undefined || !this.#carrier.mayCarry) return;
+    const { change, sequence } = next;
+    const proposal = { id: change, by: `shell@${this.#options.self}`, changes: readProposal(database, sequence) };
+    this.#carrier.carry(proposal, (carried) => {
+      this.#ended(change, carried);
+    });
   }
 
-  async #bring({ change }: ShellEdit, changes: readonly ProposedChange[]): Promise<void> {
-    const { self, clock, bring, close } = this.#options;
-    this.#bringing = change;
-    try {
-      // Entered: the log brings it here. Nothing to change: the log has nothing to bring.
-      if ((await bring({ id: change, by: `shell@${self}`, changes })) === 0) close({ change, reason: undefined });
-    } catch (error) {
-      if (!(error instanceof SwitchError) || !error.retryable) close({ change, reason: describeError(error) });
-    } finally {
-      this.#bringing = undefined;
-      // It is in the file until the log or the writer has closed it: not every tick brings it once more.
-      if (!this.#closed.has(change)) this.#notBeforeMs = clock.monotonicMs() + retryMs;
-    }
+  /** Entered: the log brings it here. Nothing to change: the log has nothing to bring. */
+  #ended(change: string, carried: Carried): void {
+    if (carried.kind === 'refused') this.#options.close({ change, reason: carried.reason });
+    else if (carried.index === 0) this.#options.close({ change, reason: undefined });
+    if (this.#closed.has(change)) this.#carrier.goOn();
   }
 
   #told({ change, outcome, reason, index, rows }: ShellEdit): void {
     const { log, clock } = this.#options;
     this.#closed.add(change);
-    this.#notBeforeMs = 0;
+    this.#carrier.goOn();
     const what = { change, rows: rows.length, tables: [...new Set(rows.map(({ table }) => table))] };
     switch (outcome) {
       case 'entered':

@@ -10,6 +10,15 @@ export interface EditStatus {
   readonly last: { readonly outcome: 'refused' | 'restored'; readonly reason: string } | null;
 }
 
+/** Changes of the configuration that a node keeps until `config` has a leader. */
+export interface QueueStatus {
+  readonly waiting: number;
+  /** Why the newest that came to nothing within the last hour was refused. */
+  readonly last: string | null;
+}
+
+export const noQueue: QueueStatus = { waiting: 0, last: null };
+
 /** Of a process whose config.db nobody has edited, or that has none. */
 export const noEdits: EditStatus = { waiting: 0, entered: 0, refused: 0, restored: 0, last: null };
 
@@ -42,6 +51,7 @@ export interface ProcessStatus {
   readonly standIn: { readonly pending: number; readonly entered: number };
   /** Edits of this node's config.db by the sqlite3 shell. */
   readonly edits: EditStatus;
+  readonly queue: QueueStatus;
   /** Restrictions of cards that work at this node and that no owner has entered yet. */
   readonly restrictionsUndelivered: number;
   /** Absent when it cannot be told. */
@@ -101,7 +111,7 @@ type Without<Status, Keys extends keyof Status> = Omit<Status, Keys> & Partial<P
 /** The answer of any version: in a rolling upgrade some processes do not say yet what later ones do. */
 export type AnsweredStatus = Without<
   Omit<ProcessStatus, 'groups'>,
-  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn' | 'restrictionsUndelivered' | 'edits'
+  'draining' | 'rebuilding' | 'stalledMs' | 'reversalsDue' | 'standIn' | 'restrictionsUndelivered' | 'edits' | 'queue'
 > & {
   readonly groups: readonly Without<GroupStatus, 'lastTerm' | 'order' | 'voters' | 'learners' | 'votes' | 'salvage'>[];
 };
@@ -115,6 +125,7 @@ export function completeStatus(answered: AnsweredStatus): ProcessStatus {
     reversalsDue: 0,
     standIn: { pending: 0, entered: 0 },
     edits: noEdits,
+    queue: noQueue,
     restrictionsUndelivered: 0,
     ...answered,
     groups: answered.groups.map((group) => ({

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 
 import { assert } from '../../base/errors.ts';
 import { configGroup, groupId } from '../../base/identifiers.ts';
+import { maskCardData } from '../../base/pan.ts';
 import type { Random } from '../../base/random.ts';
 import { groupFileName } from '../../cli/node/thread-writer.ts';
 import type { CompareResult } from '../../compare/report.ts';
@@ -63,6 +64,12 @@ const derivedColumns: Readonly<Record<string, readonly string[]>> = {
 
 type Row = Readonly<Record<string, string | number | null>>;
 
+/** Rows are looked for so often before another table or group is tried. */
+const mostTries = 100;
+
+/** There is no row left to plant in. */
+class Exhausted extends Error {}
+
 /** Plants differences at random; no row twice. */
 export class Planter {
   readonly #ground: Ground;
@@ -75,7 +82,22 @@ export class Planter {
     this.#random = random;
   }
 
+  /** What was planted has been mended: its rows can be planted in again. */
+  forget(): void {
+    this.#used.clear();
+  }
+
   plant(kind: PlantKind): Plant {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return this.#plant(kind);
+      } catch (error) {
+        if (!(error instanceof Exhausted) || attempt === mostTries) throw error;
+      }
+    }
+  }
+
+  #plant(kind: PlantKind): Plant {
     switch (kind) {
       case 'changed':
         return this.#edit(kind, 'change', [this.#anyOf(this.#ground.nodes)]);
@@ -201,8 +223,7 @@ export class Planter {
     const cold = coldRows(table.name, this.#ground.coldBefore.get(group) ?? 0);
     const columns = [...table.columns, ...table.derivedColumns];
     const count = Number(readByHand(path, `SELECT count(*) FROM ${table.name} ${cold}`)[0]);
-    assert(count > 0, `${table.name} of group ${group} has rows to plant in`);
-    for (;;) {
+    for (let attempt = 1; count > 0 && attempt <= mostTries; attempt++) {
       const [found] = rowsByHand(
         path,
         `SELECT ${columns.join(', ')} FROM ${table.name} ${cold} ORDER BY ${table.keyColumns.join(', ')} LIMIT 1 OFFSET ${this.#random.below(count)}`,
@@ -217,6 +238,7 @@ export class Planter {
       this.#used.add(names[near.indexOf(0)] ?? '');
       return row;
     }
+    throw new Exhausted(`${table.name} of group ${group} has no rows left to plant in`);
   }
 
   /** As somebody who knows the files: what guards the configuration's tables is told that nothing was done. */
@@ -301,7 +323,7 @@ export function unnamedAt(plant: Plant, report: Pick<CompareResult, 'groups'>): 
       found.group === plant.group &&
       found.table === plant.table &&
       namedAs[plant.kind].includes(found.kind) &&
-      Object.entries(plant.key).every(([column, value]) => found.key[column] === value) &&
+      Object.entries(plant.key).every(([column, value]) => found.key[column] === maskCardData(value)) &&
       (plant.column === undefined ||
         ('columns' in found && found.columns.some(({ column }) => column === plant.column))),
   );

@@ -92,7 +92,9 @@ export class ProvingGround {
     this.journals = journals;
   }
 
+  /** Nothing differs now. */
   plant(each: number): readonly Plant[] {
+    this.planter.forget();
     return Array.from({ length: each }, () => plantKinds.map((kind) => this.planter.plant(kind))).flat();
   }
 

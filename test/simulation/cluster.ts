@@ -1,3 +1,6 @@
+/*
+ * Over 500 lines because what a simulated cluster is made of, and what must be true of it in the end, belong together.
+ */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +11,7 @@ import { Pan } from '../../base/pan.ts';
 import { seededRandom, type Random } from '../../base/random.ts';
 import { voters as votersOf, type Topology } from '../../base/topology.ts';
 import { changesOf, type Configuration } from '../../config-db/configuration.ts';
+import { configurationFold } from '../../config-db/configuration-fold.ts';
 import { readRuleSetFile } from '../../config-db/rule-file.ts';
 import { encodeConfigurationChange } from '../../config-db/rows.ts';
 import { encodeBody, type CardsEntry, type ConfigurationRowChange } from '../../store/entry.ts';
@@ -15,7 +19,8 @@ import { Acquirers, cardNumbers, links, type SimulatedCard } from './acquirers.t
 import { AllBooks } from './books.ts';
 import { SimulatedBus } from './bus.ts';
 import { CardChanges, changedCards } from './card-changes.ts';
-import { booksOf, checkBalances, ReferenceFold } from './copies.ts';
+import { ConfigurationChanges } from './configuration-changes.ts';
+import { booksOf, checkBalances, checkDerived, configurationContent, ReferenceFold } from './copies.ts';
 import { DiskFaults } from './disk-faults.ts';
 import { Machine } from './machine.ts';
 import { Moves } from './moves.ts';
@@ -34,6 +39,8 @@ export interface ClusterOptions {
   readonly groups: number;
   /** There is one group more, which `addLaterGroup` enters: none has cards at first. */
   readonly laterGroup?: boolean;
+  /** People change rows of the configuration. */
+  readonly configurationChanges?: boolean;
   /** Entries that are kept when a log is trimmed; so few by default that it often is. */
   readonly keptLogEntries?: number;
   /** Where the files lie; in memory when undefined and the machine has such a folder. */
@@ -64,6 +71,7 @@ export class Cluster {
   readonly disks: DiskFaults;
   readonly changes: CardChanges;
   readonly moves: Moves;
+  readonly configurationChanges: ConfigurationChanges | undefined;
   readonly orders: Map<GroupId, readonly NodeId[]>;
   /** Processes that nobody starts again until they are let. */
   readonly staysDown = new Set<NodeId>();
@@ -73,6 +81,7 @@ export class Cluster {
   readonly #configuration: Configuration;
   readonly #cardKeys = new CardKeys(1, Buffer.alloc(32, 1), Buffer.alloc(32, 2));
   readonly #references: ReadonlyMap<GroupId, ReferenceFold>;
+  readonly #topology: Topology;
   #healed = false;
 
   constructor(options: ClusterOptions) {
@@ -83,6 +92,9 @@ export class Cluster {
     const parent = options.folder ?? (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
     this.#folder = mkdtempSync(join(parent, 'quadrant-simulation-'));
     const topology = topologyOf(options);
+    this.#topology = topology;
+    const configurationRandom =
+      options.configurationChanges === true ? seededRandom(options.seed + 1_000_004) : undefined;
     const nodes = topology.nodes.map(({ id }) => id);
     const voters = votersOf(topology);
     const apartMs = random.below(3) === 0 ? 12.5 : 0.2;
@@ -127,6 +139,7 @@ export class Cluster {
           endMove: (move) => {
             this.moves.end(move);
           },
+          configurationRandom,
           onDown: (how) => {
             this.observer.count(how);
             this.#restartLater(id, how.endsWith('disk') ? diskChangeMs : 20);
@@ -147,7 +160,16 @@ export class Cluster {
     this.disks = new DiskFaults(this);
     this.moves = new Moves(this, options.seed);
     this.changes = new CardChanges(this, changed, { cardKeys: this.#cardKeys, seed: options.seed });
-    this.#references = new Map(groups.map((group) => [group, new ReferenceFold(this.#folder, group)]));
+    this.configurationChanges =
+      options.configurationChanges === true ? new ConfigurationChanges(this, options.seed) : undefined;
+    this.#references = new Map([
+      ...groups.map((group) => [group, new ReferenceFold(this.#folder, group)] as const),
+      // Whose fold it is makes derived columns, which are looked at apart.
+      [
+        configGroup,
+        new ReferenceFold(this.#folder, configGroup, configurationFold(nodeId('n1'), topology), configurationContent),
+      ] as const,
+    ]);
     for (const process of this.processes) process.start();
     const sample = (): void => {
       this.observer.sample(this.bus);
@@ -203,6 +225,7 @@ export class Cluster {
           return reader === undefined ? [] : [{ id: process.id, reader }];
         });
       this.observer.count('fold compared', reference.check(copies, this.observer.committedLog(group)));
+      if (group === configGroup) for (const { id, reader } of copies) checkDerived(id, reader, this.#topology);
     }
   }
 
@@ -212,6 +235,7 @@ export class Cluster {
     this.#healed = true;
     this.acquirers.stop();
     this.changes.stop();
+    this.configurationChanges?.stop();
     this.staysDown.clear();
     for (const process of this.processes) {
       if (process.running === undefined)
@@ -227,6 +251,10 @@ export class Cluster {
     this.#runUntil(() => this.moves.haveEnded, 'ranges are still on their way');
     this.#runUntil(() => this.acquirers.settled, 'what acquirers insist on is not answered');
     this.#runUntil(() => this.#hasSettledClaims(), 'what nodes bring to owners is not entered');
+    this.#runUntil(
+      () => this.configurationChanges?.settled !== false,
+      'changes of the configuration still wait at their nodes',
+    );
     this.#runUntil(() => this.#agrees(), 'the copies do not agree');
     this.#checkAgreement();
   }
@@ -343,6 +371,8 @@ export class Cluster {
   #checkAgreement(): void {
     this.checkFolds();
     this.changes.check();
+    const history = this.#references.get(configGroup);
+    if (history !== undefined) this.configurationChanges?.check(history.reader);
     const all = [...this.orders.keys()].map((group) => {
       const books = booksOf(group, this.observer.committedLog(group));
       for (const process of this.processes) {

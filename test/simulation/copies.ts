@@ -1,8 +1,14 @@
 import { join } from 'node:path';
 
-import type { GroupId } from '../../base/identifiers.ts';
+import type { GroupId, NodeId } from '../../base/identifiers.ts';
+import type { Topology } from '../../base/topology.ts';
+import { readConfiguration, readDerivedRows } from '../../config-db/configuration-fold.ts';
+import { deriveRows } from '../../config-db/derivation.ts';
+import { allDerivedColumnsOf } from '../../config-db/rewrite.ts';
+import { columnsOf, configurationTables } from '../../config-db/rows.ts';
+import { asLogged } from '../../config-db/shell-tables.ts';
 import { decodeBody, type LogEntry } from '../../store/entry.ts';
-import { GroupFile } from '../../store/group-file.ts';
+import { GroupFile, type Fold } from '../../store/group-file.ts';
 import { ledgerFold } from '../../store/ledger-fold.ts';
 import { GroupReader } from '../../store/log-reader.ts';
 import { Books } from './books.ts';
@@ -16,19 +22,44 @@ const otherTables: ReadonlySet<string> = new Set(['meta', 'log', 'membership']);
 
 /** The fold in a copy: everything that must be equal at one applied index. */
 export function foldOf(reader: GroupReader): Content {
-  const content = new Map<string, string[]>();
+  const content = new Map<string, readonly string[]>();
   const tables = reader.database
     .prepare<[], { name: string }>("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
     .all();
   for (const { name } of tables) {
     if (otherTables.has(name)) continue;
-    const rows = reader.database.prepare(`SELECT * FROM "${name}" ORDER BY 1`).raw().all() as unknown[][];
-    content.set(
-      name,
-      rows.map((row) => row.join('|')),
-    );
+    content.set(name, rowsOf(reader, `SELECT * FROM "${name}" ORDER BY 1`));
   }
   return content;
+}
+
+function rowsOf(reader: GroupReader, sql: string): readonly string[] {
+  return (reader.database.prepare(sql).raw().all() as unknown[][]).map((row) => row.join('|'));
+}
+
+/** What of the configuration is the same on every node, as the log says: rows as they were entered, by whom, and their history. */
+export function configurationContent(reader: GroupReader): Content {
+  const nameOf = asLogged(reader.database);
+  const tables = configurationTables.map((table): [string, readonly string[]] => {
+    const columns = [...columnsOf(table), 'origin', 'entered_by', 'entered_at_ms', 'changed_at_index'];
+    return [table, rowsOf(reader, `SELECT ${columns.join(', ')} FROM ${nameOf(table)} ORDER BY 1, 2`)];
+  });
+  const history = rowsOf(reader, 'SELECT * FROM configuration_history ORDER BY log_index, position');
+  return new Map([...tables, ['configuration_history', history]]);
+}
+
+/** Throws where a node's derived columns are not what its rule set makes of its rows, all of them anew. */
+export function checkDerived(id: NodeId, { database }: GroupReader, topology: Topology): void {
+  const stored = new Map(readDerivedRows(database).map((row) => [`${row.table} ${row.key}`, row]));
+  const originOf = (table: string, key: string): NodeId => (stored.get(`${table} ${key}`)?.origin ?? id) as NodeId;
+  for (const { table, key, derived } of deriveRows(readConfiguration(database), id, topology, originOf)) {
+    const columns = stored.get(`${table} ${key}`)?.columns;
+    for (const column of allDerivedColumnsOf(table)) {
+      if (columns?.[column] === derived.columns[column]) continue;
+      const [has, makes] = [columns?.[column], derived.columns[column]].map(String);
+      throw new Violation(`${id} has ${column} ${has ?? ''} in ${table} ${key}, and its rules make ${makes ?? ''}`);
+    }
+  }
 }
 
 /** Throws at the first row in which two folds at one index differ. */
@@ -47,13 +78,15 @@ export function checkEqual(one: Content, oneName: string, other: Content, otherN
 export class ReferenceFold {
   readonly #group: GroupId;
   readonly #file: GroupFile;
-  readonly #reader: GroupReader;
+  readonly reader: GroupReader;
+  readonly #contentOf: (reader: GroupReader) => Content;
 
-  constructor(folder: string, group: GroupId) {
+  constructor(folder: string, group: GroupId, fold: Fold = ledgerFold, contentOf = foldOf) {
     const path = join(folder, `reference-${group}.db`);
     this.#group = group;
-    this.#file = GroupFile.open(path, group, 'reference', ledgerFold);
-    this.#reader = new GroupReader(path, group);
+    this.#contentOf = contentOf;
+    this.#file = GroupFile.open(path, group, 'reference', fold);
+    this.reader = new GroupReader(path, group);
   }
 
   /** Holds copies against the reference, each at its own index; one that is behind the reference waits for the next time. */
@@ -64,14 +97,15 @@ export class ReferenceFold {
       if (applied < this.#file.applied) continue;
       const entries = log.slice(this.#file.last.index, applied);
       this.#file.write({ entries, keepThrough: undefined, applyThrough: applied });
-      checkEqual(foldOf(reader), `${this.#group} at ${id}`, foldOf(this.#reader), `its log at ${applied}`);
+      const expected = this.#contentOf(this.reader);
+      checkEqual(this.#contentOf(reader), `${this.#group} at ${id}`, expected, `its log at ${applied}`);
       checked += 1;
     }
     return checked;
   }
 
   close(): void {
-    this.#reader.close();
+    this.reader.close();
     this.#file.close();
   }
 }

@@ -27,6 +27,11 @@ export class Disk {
     this.#syncedLength.set(basename(path), lengthOf(`${path}-wal`));
   }
 
+  /** Length of the write-ahead log of the file at this path. */
+  logBytes(path: string): number {
+    return lengthOf(`${path}-wal`);
+  }
+
   /** Everything as it is now; files may be open, as long as nobody writes. */
   copy(): Image {
     return new Map(

@@ -264,6 +264,50 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
+    name: 'a row of the configuration is replaced whatever its version',
+    foundBy: 3,
+    edits: [
+      {
+        file: 'config-db/configuration-change.ts',
+        from: 'if ((present?.version ?? absent) === replaces) return [];',
+        to: 'if (replaces >= absent) return [];',
+      },
+    ],
+  },
+  {
+    name: 'a change takes effect on top of others than it was checked against',
+    foundBy: 14,
+    edits: [
+      {
+        file: 'config-db/configuration-history.ts',
+        from: 'return entry.checkedAt === lastChangeIndex(this.#database);',
+        to: 'return entry.checkedAt <= lastChangeIndex(this.#database);',
+      },
+    ],
+  },
+  {
+    name: 'a change that is brought again is entered again',
+    foundBy: 2,
+    edits: [
+      {
+        file: 'cli/node/configuration-desk.ts',
+        from: "if (known !== undefined) return { kind: 'entered', index: known } as const;",
+        to: "if (known === -1) return { kind: 'entered', index: known } as const;",
+      },
+    ],
+  },
+  {
+    name: 'what was edited before the process started is put back and forgotten',
+    foundBy: 2,
+    edits: [
+      {
+        file: 'config-db/shell-guard.ts',
+        from: 'if (verdict !== undefined) {',
+        to: 'if (verdict !== undefined && !first) {',
+      },
+    ],
+  },
+  {
     name: 'what a log loses is not kept',
     foundBy: 3,
     edits: [{ file: replica, from: 'if (removed.length > 0) salvage(removed);', to: '' }],

@@ -35,6 +35,7 @@ import type { AcquirerPort } from './acquirers.ts';
 import type { OwnerOutcome } from '../../switch/owner.ts';
 import type { SwitchRequest } from '../../switch/request.ts';
 import type { SimulatedBus } from './bus.ts';
+import { ConfigurationParts } from './configuration-parts.ts';
 import { Disk } from './disk.ts';
 import { Thread, type Machine } from './machine.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -69,7 +70,14 @@ export const crashPoints = [
   'after a chunk of a snapshot is written',
   ...installSteps.map((step) => `after a snapshot's step "${step}"` as const),
 ] as const;
-export type CrashPoint = (typeof crashPoints)[number];
+/** Steps of the way of a change of the configuration, in runs in which it is changed. */
+export const configurationCrashPoints = [
+  'after an edit by the shell is put back',
+  'before a queued change is synced',
+  'after a queued change is synced',
+  'before the end of a queued change is synced',
+] as const;
+export type CrashPoint = (typeof crashPoints)[number] | (typeof configurationCrashPoints)[number];
 
 export const threads = ['main', 'consensus', 'writer', 'maintenance'] as const;
 export type ThreadName = (typeof threads)[number];
@@ -108,6 +116,8 @@ export interface ProcessOptions {
   readonly observer: ProcessObserver;
   /** A range's move has come to its end in the logs (R12): the configuration is to say so. */
   readonly endMove: (move: string) => void;
+  /** What the times in the ways of configuration changes are drawn from; undefined where nobody makes any. */
+  readonly configurationRandom: Random | undefined;
   /** The process is down: killed, out of power, or crashed at a point. */
   readonly onDown: (how: string) => void;
 }
@@ -127,6 +137,7 @@ export interface Running {
   readonly driver: Driver;
   readonly groups: Groups;
   readonly edge: RunningEdge | undefined;
+  readonly configuration: ConfigurationParts | undefined;
 }
 
 interface RunningEdge {
@@ -137,6 +148,7 @@ interface RunningEdge {
 
 const tickMs = 25;
 const slowTickMs = 1_000;
+const tendEditsMs = 100;
 
 /**
  * One process of the cluster, a node or the witness: the product's own parts on real files, put together as
@@ -155,6 +167,8 @@ export class SwitchProcess implements AcquirerPort {
   #crashing: { readonly how: string; readonly powerFails: boolean } | undefined;
   #doing = false;
   #isFull = false;
+  /** Connections of sqlite3 shells to this process's files, with transactions that are open. */
+  readonly shells = new Set<{ close(): void }>();
   /** The writer's connection to each group's file. */
   readonly #databases = new Map<GroupId, GroupDatabase>();
   /** Each group's file, and the end of its log on disk. */
@@ -339,6 +353,7 @@ export class SwitchProcess implements AcquirerPort {
     });
     const edge = salvage === undefined ? undefined : this.#edge(main, groups, boot, salvage);
     const mover = this.#mover(main, groups);
+    const configuration = this.#configurationParts(edge, { main, consensus, writer }, groups, driver, queue);
     this.running = {
       threads: { main, consensus, writer, maintenance },
       state,
@@ -349,6 +364,7 @@ export class SwitchProcess implements AcquirerPort {
       driver,
       groups,
       edge,
+      configuration,
     };
     scheduler.trace(id, `starts for the ${boot}. time, at ${new Date(machine.wallMs()).toISOString()}`);
     consensus.enter(() => {
@@ -366,7 +382,8 @@ export class SwitchProcess implements AcquirerPort {
         });
       } else if (edge !== undefined) {
         main.enter(() => {
-          this.#receive(from, channel, bytes, edge.forwarder);
+          if (channel === 'call' && configuration !== undefined) configuration.receive(from, bytes);
+          else this.#receive(from, channel, bytes, edge.forwarder);
         });
       }
     });
@@ -396,6 +413,8 @@ export class SwitchProcess implements AcquirerPort {
     if (running === undefined) return;
     const { scheduler, bus, id, onDown, observer } = this.#options;
     this.running = undefined;
+    for (const shell of this.shells) shell.close();
+    this.shells.clear();
     for (const thread of Object.values(running.threads)) thread.stop();
     bus.detach(id);
     // A snapshot that is being taken in would be cleared away by closing the files; a crash leaves what there is.
@@ -640,6 +659,59 @@ export class SwitchProcess implements AcquirerPort {
       cardsPerEntry: 2,
       onFault: (move, reason) => {
         throw new Violation(`${move} cannot go on: ${reason}`);
+      },
+    });
+  }
+
+  /** A node's, and the writer's part in it: what is edited is looked for ten times a second. */
+  #configurationParts(
+    edge: RunningEdge | undefined,
+    { main, consensus, writer }: Pick<Running['threads'], 'main' | 'consensus' | 'writer'>,
+    groups: Groups,
+    driver: Driver,
+    queue: WriteQueue,
+  ): ConfigurationParts | undefined {
+    const { id, topology, bus, configurationRandom: random } = this.#options;
+    if (edge === undefined || random === undefined) return undefined;
+    const toWriter = writer.channel(random);
+    const tend = (): void => {
+      writer.after(tendEditsMs, tend);
+      const path = this.path(configGroup);
+      if (path === undefined) return;
+      const before = this.disk.logBytes(path);
+      queue.tendEdits();
+      if (this.disk.logBytes(path) === before) return;
+      // A transaction of its own, which it syncs.
+      this.disk.synced(path);
+      this.#passes('after an edit by the shell is put back', false);
+    };
+    writer.after(random.below(tendEditsMs), tend);
+    return new ConfigurationParts({
+      self: id,
+      main,
+      consensus,
+      random,
+      topology: { nodes: topology.nodes },
+      groups,
+      driver,
+      store: {
+        queuedChanges: () => edge.store.queuedChanges(),
+        submit: (changes, done) => {
+          const isNew = changes.some(({ kind }) => kind === 'queued');
+          this.#passes(isNew ? 'before a queued change is synced' : 'before the end of a queued change is synced');
+          edge.store.submit(changes, (failure) => {
+            if (isNew) this.#passes('after a queued change is synced');
+            done(failure);
+          });
+        },
+      },
+      send: (to, bytes) => {
+        bus.send(id, to, 'call', bytes);
+      },
+      closeEdit: (outcome) => {
+        toWriter(() => {
+          queue.closeEdit(configGroup, outcome);
+        });
       },
     });
   }

@@ -27,6 +27,11 @@ function rangesMove(seed: number): boolean {
   return seed % 2 === 0;
 }
 
+/** Half of the runs in which ranges move, and half of the others. */
+function configurationChanges(seed: number): boolean {
+  return seed % 4 >= 2;
+}
+
 /** A purchase about every so often: some 550 in a run. */
 const purchaseEveryMs = 95;
 
@@ -51,6 +56,7 @@ export function runSeed(seed: number, print?: (line: string) => void, only?: rea
     witness,
     groups: 2 + (Math.floor(seed / 5) % 2),
     laterGroup: rangesMove(seed),
+    configurationChanges: configurationChanges(seed),
     ...(print === undefined ? {} : { print }),
   });
   let violation: string | undefined;
@@ -88,6 +94,7 @@ function run(cluster: Cluster, only: readonly FaultKind[] | undefined): void {
   }
   acquirers.start(purchaseEveryMs);
   cluster.changes.start();
+  cluster.configurationChanges?.start();
   for (let check = 0; check < foldChecks; check++) {
     scheduler.run(trafficMs / foldChecks);
     cluster.checkFolds();

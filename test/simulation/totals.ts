@@ -1,5 +1,5 @@
 import { faultKinds } from './faults.ts';
-import { crashPoints } from './process.ts';
+import { configurationCrashPoints, crashPoints } from './process.ts';
 import type { RunResult } from './run-seed.ts';
 
 /** What a run has to have at least, whatever its seed. */
@@ -33,12 +33,23 @@ export const mustHappen: readonly string[] = [
   'card change: lift',
   'card change: set',
   'card change: replace',
+  'configuration change entered',
+  'configuration change refused',
+  'configuration change: VERSION_CONFLICT',
+  'configuration change: CONFIGURATION_REFUSED',
+  'configuration change: OWNER_UNREACHABLE',
+  'queued change entered',
+  'queued change refused',
+  'shell edit: entered',
+  'shell edit: refused',
+  'shell transaction left open',
+  'killed after a shell edit',
   'trial approved',
   'trial declined',
   'for an old disk',
   'for an empty disk',
   ...faultKinds,
-  ...crashPoints.map((point) => `crash ${point}`),
+  ...[...crashPoints, ...configurationCrashPoints].map((point) => `crash ${point}`),
 ];
 
 /** What many runs come to together. */
