@@ -200,6 +200,12 @@ export class EdgeFile implements EdgeStore {
     }
   }
 
+  /** As the end of a process that is killed: what was submitted and not yet written is gone, and nobody hears of it. */
+  abandon(): void {
+    this.#waiting = [];
+    this.close();
+  }
+
   /** What was submitted and not yet written is written first. */
   close(): void {
     if (this.#closed) return;

@@ -426,7 +426,7 @@ export class SwitchProcess implements AcquirerPort {
     for (const reader of running.readers.values()) reader.close();
     running.queue.close();
     running.salvage?.close();
-    running.edge?.store.close();
+    running.edge?.store.abandon();
     running.state.close();
     if (left !== undefined) this.disk.restore(left);
     scheduler.trace(id, `is down: ${how}${powerFails ? ', and its power is gone' : ''}`);
