@@ -55,7 +55,7 @@ test('an unknown target is answered with the known ones', () => {
     assert.equal(result.status, 1);
     assert.equal(
       result.lastLine,
-      'usage: node scripts/bootstrap.mjs start|test|check|bench|bench:compare|planted|drills|simulate [arguments]',
+      'usage: node scripts/bootstrap.mjs start|test|check|bench|bench:compare|drills|simulate|planted [arguments]',
     );
   }
 });

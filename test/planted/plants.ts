@@ -316,6 +316,11 @@ const namedAs: Readonly<Record<PlantKind, readonly Difference['kind'][]>> = {
   'wrong-derived': ['derived-differs'],
 };
 
+/** As a report shows a key's value: empty text is quoted, so that it is not taken for nothing. */
+function shownKey(value: string): string {
+  return value === '' ? "''" : maskCardData(value);
+}
+
 /** Nodes where the report does not name the plant by its kind, group, table, key and column. */
 export function unnamedAt(plant: Plant, report: Pick<CompareResult, 'groups'>): readonly string[] {
   const named = findingsOf(report.groups).filter(
@@ -323,7 +328,7 @@ export function unnamedAt(plant: Plant, report: Pick<CompareResult, 'groups'>): 
       found.group === plant.group &&
       found.table === plant.table &&
       namedAs[plant.kind].includes(found.kind) &&
-      Object.entries(plant.key).every(([column, value]) => found.key[column] === maskCardData(value)) &&
+      Object.entries(plant.key).every(([column, value]) => found.key[column] === shownKey(value)) &&
       (plant.column === undefined ||
         ('columns' in found && found.columns.some(({ column }) => column === plant.column))),
   );

@@ -275,17 +275,6 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'a change takes effect on top of others than it was checked against',
-    foundBy: 14,
-    edits: [
-      {
-        file: 'config-db/configuration-history.ts',
-        from: 'return entry.checkedAt === lastChangeIndex(this.#database);',
-        to: 'return entry.checkedAt <= lastChangeIndex(this.#database);',
-      },
-    ],
-  },
-  {
     name: 'a change that is brought again is entered again',
     foundBy: 2,
     edits: [
